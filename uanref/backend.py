@@ -1,0 +1,345 @@
+"""The one module that knows both NumPy and CuPy.
+
+Everything else asks ``xp = backend.namespace(x, w)`` and works on what it was given.
+CuPy is imported when it is first needed, never at import time, so a machine
+without it runs everything on NumPy.
+
+Two context variables live here as well, because they concern every layer:
+:func:`accumulating` (gradients add up instead of being assigned) and
+:func:`inference` (forward passes keep nothing for a backward pass).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.special
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+"""An array of either backend. Type checkers see NumPy's class: CuPy's has the same interface."""
+
+DType: TypeAlias = np.dtype[Any]
+DTypeLike: TypeAlias = str | type | np.dtype[Any]
+Generator: TypeAlias = np.random.Generator
+
+BACKENDS = ("numpy", "cupy")
+
+
+class BackendMismatch(TypeError):
+    """Host and device arrays were mixed in one call."""
+
+
+class BackendUnavailable(RuntimeError):
+    """The requested backend cannot run here; the message says what is missing."""
+
+
+_process_default = "numpy"
+_context_default: contextvars.ContextVar[str | None] = contextvars.ContextVar("uanref_backend", default=None)
+_accumulate: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_accumulating", default=False)
+_inference: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_inference", default=False)
+
+
+# --- which backend ------------------------------------------------------------------------------
+
+
+def name_of(array: object) -> str:
+    """Return ``"numpy"`` or ``"cupy"``, whichever owns ``array``.
+
+    Raises:
+        TypeError: ``array`` is an array of neither.
+    """
+    if isinstance(array, np.ndarray | np.generic):
+        return "numpy"
+    # If CuPy was never imported, no CuPy array can exist: do not import it just to look.
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return "cupy"
+    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}: convert it first")
+
+
+def module(name: str) -> Any:
+    """Return the array module of backend ``name``.
+
+    Raises:
+        ValueError: no such backend.
+        BackendUnavailable: ``"cupy"`` was asked for and cannot be imported.
+    """
+    if name == "numpy":
+        return np
+    if name != "cupy":
+        raise ValueError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    try:
+        import cupy
+    except Exception as error:  # a broken CuPy raises more than ImportError
+        raise BackendUnavailable(_missing_package(error)) from error
+    return cupy
+
+
+def namespace(*arrays: Array | None) -> Any:
+    """Return the array module (``numpy`` or ``cupy``) that owns all ``arrays``.
+
+    ``None`` entries are skipped; without any array this is the default backend's module.
+
+    Raises:
+        BackendMismatch: host and device arrays were mixed.
+        TypeError: an argument is no array.
+    """
+    names = {name_of(a) for a in arrays if a is not None}
+    if len(names) > 1:
+        raise BackendMismatch(
+            "got arrays of both numpy (host) and cupy (device) in one call: move them to one backend "
+            "with backend.to_host or backend.to_device, or the layer with layer.to(...)"
+        )
+    return module(names.pop() if names else current())
+
+
+def current() -> str:
+    """Return the name of the default backend: where new parameters and loaded data are created."""
+    return _context_default.get() or _process_default
+
+
+def use(name: str) -> None:
+    """Make ``name`` the default backend of the whole process.
+
+    Raises:
+        ValueError: no such backend.
+        BackendUnavailable: it cannot run here.
+    """
+    global _process_default
+    require(name)
+    _process_default = name
+
+
+@contextlib.contextmanager
+def using(name: str) -> Iterator[Any]:
+    """Make ``name`` the default backend inside a ``with`` block; yields its array module.
+
+    Raises:
+        ValueError: no such backend.
+        BackendUnavailable: it cannot run here.
+    """
+    require(name)
+    token = _context_default.set(name)
+    try:
+        yield module(name)
+    finally:
+        _context_default.reset(token)
+
+
+def require(name: str) -> None:
+    """Raise :class:`BackendUnavailable` with the reason if backend ``name`` cannot run here."""
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    usable, reason = available(name)
+    if not usable:
+        raise BackendUnavailable(reason)
+
+
+def available(name: str) -> tuple[bool, str]:
+    """Tell whether backend ``name`` can run here, and in one sentence what it is or what is missing."""
+    if name == "numpy":
+        return True, f"NumPy {np.__version__} on the CPU"
+    if name != "cupy":
+        return False, f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}"
+    try:
+        import cupy
+    except Exception as error:
+        return False, _missing_package(error)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        return False, (
+            f"CuPy {cupy.__version__} is installed but finds no usable NVIDIA driver ({_one_line(error)}): "
+            "install or update the driver (nvidia-smi shows it)"
+        )
+    if count == 0:
+        return False, f"CuPy {cupy.__version__} is installed but no NVIDIA GPU is visible (nvidia-smi lists them)"
+    try:
+        ones = cupy.ones((2, 2), dtype="float32")
+        float((ones @ ones).sum())  # needs cuBLAS and the run-time compiler, not only the driver
+    except Exception as error:
+        return False, (
+            f"CuPy {cupy.__version__} sees a GPU but a first matrix product failed ({_one_line(error)}): "
+            'install the CUDA libraries with: pip install "cupy-cuda12x[ctk]"'
+        )
+    return True, f"CuPy {cupy.__version__} with {count} GPU(s)"
+
+
+def _missing_package(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+        return 'CuPy is not installed: pip install "uanref[cuda12]" (CUDA 12 driver) or "uanref[cuda13]" (CUDA 13)'
+    return f"CuPy is installed but cannot be imported ({_one_line(error)}): reinstall the cuda12 or cuda13 extra"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# --- the transfer boundary ----------------------------------------------------------------------
+
+
+def to_host(array: Array) -> Array:
+    """Return ``array`` as a NumPy array; a host array comes back as it is. Copies and synchronizes on a device."""
+    if name_of(array) == "numpy":
+        return np.asarray(array)
+    host: Array = module("cupy").asnumpy(array)
+    return host
+
+
+def to_device(array: Array, name: str | None = None) -> Array:
+    """Return ``array`` on backend ``name`` (default: :func:`current`); an array already there is not copied."""
+    name = current() if name is None else name
+    if name_of(array) == name:
+        return array
+    if name == "numpy":
+        return to_host(array)
+    require(name)
+    moved: Array = module(name).asarray(array)
+    return moved
+
+
+def synchronize(name: str | None = None) -> None:
+    """Wait until the device has done all queued work; nothing to wait for on NumPy. For timing."""
+    if (current() if name is None else name) == "cupy":
+        module("cupy").cuda.get_current_stream().synchronize()
+
+
+# --- what NumPy and CuPy spell differently ------------------------------------------------------
+
+
+def scatter_add(target: Array, indices: Any, values: Array) -> None:
+    """``target[indices] += values`` in place, with repeated indices adding up (plain indexing loses them).
+
+    ``indices`` must be in range: a device wraps bad ones silently, so validate on the host first.
+    """
+    namespace(target, values).add.at(target, indices, values)
+
+
+def sliding_windows(
+    x: Array, window: tuple[int, int], stride: tuple[int, int] = (1, 1), dilation: tuple[int, int] = (1, 1)
+) -> Array:
+    """View the last two axes of ``x`` as sliding windows, without a copy.
+
+    Args:
+        x: ``(..., H, W)``, already padded.
+        window: ``(kh, kw)``, each >= 1.
+        stride: step between windows.
+        dilation: step between the elements of one window.
+
+    Returns:
+        A read-only view ``(..., OH, OW, kh, kw)`` with
+        ``OH = (H - dilation_h (kh - 1) - 1) // stride_h + 1`` and OW alike.
+
+    Raises:
+        ValueError: the window is larger than the image.
+    """
+    reach = tuple(d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True))
+    if reach[0] > x.shape[-2] or reach[1] > x.shape[-1]:
+        raise ValueError(
+            f"a window that reaches over {reach[0]} x {reach[1]} elements does not fit into an image of "
+            f"{x.shape[-2]} x {x.shape[-1]}: enlarge the padding or shrink the kernel"
+        )
+    windows: Array = namespace(x).lib.stride_tricks.sliding_window_view(x, reach, axis=(-2, -1))
+    view: Array = windows[..., :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    return view
+
+
+def erf(x: Array) -> Array:
+    """The error function ``2/sqrt(pi) int_0^x exp(-t^2) dt``, elementwise; any shape, dtype kept."""
+    if name_of(x) == "numpy":
+        y: Array = scipy.special.erf(x)
+    else:
+        import cupyx.scipy.special
+
+        y = cupyx.scipy.special.erf(x)
+    return y
+
+
+# --- dtypes -------------------------------------------------------------------------------------
+
+
+def dtype_of(dtype: DTypeLike) -> DType:
+    """Return ``dtype`` as a dtype object.
+
+    Raises:
+        TypeError: not a dtype, or none that a layer can compute in (float32, float64; complex128 is
+            accepted for complex-step differentiation).
+    """
+    try:
+        made: DType = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"expected a dtype such as 'float32' or 'float64', got {dtype!r}") from error
+    if made not in (np.float32, np.float64, np.complex128):
+        raise TypeError(f"layers compute in float32 or float64, got {made}")
+    return made
+
+
+def tiny(dtype: DTypeLike) -> float:
+    """Return the smallest normal positive number of ``dtype`` (of its real part when complex)."""
+    return float(np.finfo(dtype).tiny)
+
+
+def machine_eps(dtype: DTypeLike) -> float:
+    """Return the spacing of ``dtype`` at 1 (of its real part when complex)."""
+    return float(np.finfo(dtype).eps)
+
+
+def is_float(array: Array) -> bool:
+    """Tell whether ``array`` holds floating-point numbers (complex ones count: complex step)."""
+    return array.dtype.kind in "fc"
+
+
+# --- modes that concern every layer -------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def accumulating() -> Iterator[None]:
+    """Inside this block ``backward`` adds to ``parameter.grad``; outside it assigns."""
+    token = _accumulate.set(True)
+    try:
+        yield
+    finally:
+        _accumulate.reset(token)
+
+
+def is_accumulating() -> bool:
+    """Tell whether gradients add up here."""
+    return _accumulate.get()
+
+
+@contextlib.contextmanager
+def inference() -> Iterator[None]:
+    """Inside this block ``forward`` keeps nothing for a backward pass: for evaluation loops."""
+    token = _inference.set(True)
+    try:
+        yield
+    finally:
+        _inference.reset(token)
+
+
+def is_inference() -> bool:
+    """Tell whether forward passes keep nothing here."""
+    return _inference.get()
+
+
+def as_generator(rng: Generator | None) -> Generator:
+    """Return ``rng``, or ``default_rng(0)`` for None: every random layer is reproducible by default.
+
+    Raises:
+        TypeError: ``rng`` is neither (a seed must be wrapped by the caller, visibly).
+    """
+    if rng is None:
+        return np.random.default_rng(0)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator or None, got {type(rng).__name__}")
+    return rng
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Format a shape for error messages, ``(8, 3, 28, 28)``."""
+    return "(" + ", ".join(str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"

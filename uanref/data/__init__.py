@@ -1,0 +1,1 @@
+"""Data: embedded sets, files, batches, augmentation."""

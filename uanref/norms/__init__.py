@@ -1,0 +1,1 @@
+"""The normalization family: one norm per file, the interface of every layer."""
