@@ -154,4 +154,3 @@ def _forget_threads() -> None:
 
 if hasattr(os, "register_at_fork"):  # a forked child inherits no threads
     os.register_at_fork(after_in_child=_forget_threads)
-

@@ -39,7 +39,8 @@ class Parameter:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the value."""
-        return self.value.shape
+        shape: tuple[int, ...] = self.value.shape
+        return shape
 
     @property
     def size(self) -> int:
@@ -77,6 +78,7 @@ class Layer:
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self.training = True
         self.dtype: DType | None = None if dtype is None else backend.dtype_of(dtype)
+        self.rng: Generator | None = None  # set by a layer whose forward draws (Dropout)
         self._pending: list[tuple[Any, tuple[int, ...]]] = []
 
     # --- what a subclass writes -----------------------------------------------------------------
@@ -161,9 +163,7 @@ class Layer:
 
     def generators(self) -> dict[str, Generator]:
         """Return the random generators that forward passes draw from (Dropout), by dotted name."""
-        return {
-            path: layer.rng for path, layer in self.modules() if isinstance(getattr(layer, "rng", None), Generator)
-        }
+        return {path: layer.rng for path, layer in self.modules() if layer.rng is not None}
 
     def _all_parameters(self) -> Iterator[tuple[str, Parameter]]:
         for path, layer in self.modules():
@@ -241,7 +241,9 @@ class Layer:
         own: dict[str, Any] = {name: p.value for name, p in self._all_parameters()} | self.buffers()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if strict and (missing or unexpected):
-            raise KeyError(f"state does not fit this model: missing {missing or 'none'}, unexpected {unexpected or 'none'}")
+            raise KeyError(
+                f"state does not fit this model: missing {missing or 'none'}, unexpected {unexpected or 'none'}"
+            )
         for name in own.keys() & state.keys():
             expected = () if isinstance(own[name], bool) else own[name].shape
             if state[name].shape != expected:
