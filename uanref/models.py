@@ -1,0 +1,143 @@
+"""The networks of the experiments: one body each, with any of the norms in it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from uanref import backend
+from uanref.backend import DTypeLike, Generator
+from uanref.layers.activation import ReLU
+from uanref.layers.base import Layer, Sequential, choice, count
+from uanref.layers.conv import Conv2d
+from uanref.layers.flatten import Flatten
+from uanref.layers.linear import Linear
+from uanref.layers.pooling import GlobalAvgPool2d, MaxPool2d
+from uanref.norms.batch import BatchNorm
+from uanref.norms.uan import UAN
+
+MODELS = ("mlp", "cnn")
+NORMS = ("none", "bn", "uan", "uan-learned", "uan-joint")
+
+
+class Model(Sequential):
+    """A :class:`Sequential` that remembers how it was built.
+
+    Attributes:
+        config: the arguments of :func:`build`, JSON-able: ``build(**model.config)`` makes the same network.
+    """
+
+    def __init__(self, *layers: Layer, config: dict[str, Any]) -> None:
+        super().__init__(*layers)
+        self.config = config
+
+
+def make_norm(
+    name: str,
+    num_features: int,
+    *,
+    num_components: int = 3,
+    dtype: DTypeLike = "float32",
+    rng: Generator | None = None,
+) -> Layer | None:
+    """Return the norm called ``name``, or None for ``"none"``.
+
+    Args:
+        name: ``"none"``; ``"bn"``; ``"uan"`` (a posterior per channel, statistics of the batch);
+            ``"uan-learned"`` (the same with learned statistics); ``"uan-joint"`` (one posterior
+            per position, statistics of the batch).
+        num_features: channels, >= 1.
+        num_components: K of the UANs.
+        dtype: dtype of the parameters.
+        rng: where the UANs draw their start from.
+
+    Raises:
+        ValueError: no such norm; the message names the choices.
+    """
+    match choice("norm", name, NORMS):
+        case "bn":
+            return BatchNorm(num_features, dtype=dtype)
+        case "uan":
+            return UAN(num_features, num_components, dtype=dtype, rng=rng)
+        case "uan-learned":
+            return UAN(num_features, num_components, statistics="learned", dtype=dtype, rng=rng)
+        case "uan-joint":
+            return UAN(num_features, num_components, posterior="joint", dtype=dtype, rng=rng)
+    return None
+
+
+def build(
+    model: str,
+    norm: str,
+    *,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    num_components: int = 3,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> Model:
+    """Build a classifier for images ``(N, *image_shape)`` that returns logits ``(N, num_classes)``.
+
+    The weights of convolutions and linear layers are drawn apart from the norms' start, so
+    that one ``seed`` gives the same weights whatever the norm. A layer before a norm has no bias:
+    the norm would subtract it again.
+
+    Args:
+        model: ``"mlp"`` (two hidden layers) or ``"cnn"`` (three 3x3 convolutions).
+        norm: one of :data:`NORMS`.
+        image_shape: (channels, height, width); the CNN needs height and width >= 4.
+        num_classes: >= 2.
+        num_components: K of the UANs, >= 1.
+        seed: >= 0.
+        dtype: ``"float32"`` or ``"float64"``.
+
+    Raises:
+        ValueError: an unknown name or a size too small.
+        TypeError: a size that is no integer, another dtype.
+    """
+    choice("model", model, MODELS)
+    choice("norm", norm, NORMS)
+    channels, height, width = (count("image_shape", size) for size in image_shape)
+    count("num_classes", num_classes, least=2)
+    config = {
+        "model": model,
+        "norm": norm,
+        "image_shape": [channels, height, width],
+        "num_classes": num_classes,
+        "num_components": count("num_components", num_components),
+        "seed": count("seed", seed, least=0),
+        "dtype": str(backend.dtype_of(dtype)),
+    }
+    weights, starts = backend.module("numpy").random.default_rng(seed).spawn(2)
+    bias = norm == "none"
+
+    def normalized(layer: Layer, features: int) -> list[Layer]:
+        middle = make_norm(norm, features, num_components=num_components, dtype=dtype, rng=starts)
+        return [layer, ReLU()] if middle is None else [layer, middle, ReLU()]
+
+    def linear(inputs: int, outputs: int) -> list[Layer]:
+        return normalized(Linear(inputs, outputs, bias=bias, dtype=dtype, rng=weights), outputs)
+
+    def conv(inputs: int, outputs: int) -> list[Layer]:
+        layer = Conv2d(inputs, outputs, 3, padding="same", bias=bias, dtype=dtype, rng=weights)
+        return normalized(layer, outputs)
+
+    def output(inputs: int) -> Layer:
+        return Linear(inputs, num_classes, init="glorot", dtype=dtype, rng=weights)
+
+    if model == "mlp":
+        pixels = math.prod(image_shape)
+        return Model(Flatten(), *linear(pixels, 128), *linear(128, 64), output(64), config=config)
+
+    if min(height, width) < 4:
+        raise ValueError(f"the cnn halves images twice: height and width must be >= 4, got {height} x {width}")
+    return Model(
+        *conv(channels, 16),
+        MaxPool2d(2),
+        *conv(16, 32),
+        MaxPool2d(2),
+        *conv(32, 64),
+        GlobalAvgPool2d(),
+        output(64),
+        config=config,
+    )
