@@ -23,13 +23,16 @@ from typing import Any, TypeVar
 import threadpoolctl
 
 from uanref import backend
-from uanref.backend import Array
+from uanref.backend import Array, DType
 
 T = TypeVar("T")
 
 # Measured on a CPU with 1 MiB of second-level cache per core: from half of it to all of it is
 # flat, beyond it the chain runs at memory speed.
 BLOCK_BYTES = 1 << 19
+# A sum over more samples than this is left to the merge of the blocks' partial sums, in float64:
+# adding 10^6 float32 numbers one after the other would lose three digits.
+BLOCK_SAMPLES = 4096
 # Below this many elements, starting threads costs more than they save.
 THREADED_ELEMENTS = 50_000
 
@@ -66,7 +69,7 @@ def sample_blocks(x: Array, floats_per_sample: int, block_bytes: int = BLOCK_BYT
     samples = int(x.shape[0])
     if backend.name_of(x) != "numpy":
         return [slice(0, samples)]
-    step = max(1, int(block_bytes // max(1, floats_per_sample * x.dtype.itemsize)))
+    step = min(max(1, block_bytes // max(1, floats_per_sample * x.dtype.itemsize)), BLOCK_SAMPLES)
     return [slice(i, min(i + step, samples)) for i in range(0, samples, step)]
 
 
@@ -101,20 +104,83 @@ def walk(task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int
     return results
 
 
-def sum_rows(z: Array) -> Array:
-    """Sum the last axis of ``z``: ``(..., S) -> (...)``.
+def as_rows(x: Array) -> Array:
+    """View ``(N, C, ...)`` as ``(N, C, S)``, S the product of the spatial sizes (1 for rank 2); copies if it must."""
+    rows: Array = x.reshape(x.shape[0], x.shape[1], -1)
+    return rows
 
-    On the host as a product with a vector of ones, which is several times faster than a
-    reduction. On a device a reduction over the contiguous axis, which starts many blocks.
+
+def per_channel(a: Array, spatial: int) -> Array:
+    """Give ``(..., C)`` a shape that broadcasts against ``(..., N, C, S)``: ``(..., 1, C, 1)``.
+
+    For few spatial elements the values are repeated, ``(..., 1, C, S)``: an inner loop over
+    C * S contiguous numbers is worth the small copy, C loops over S numbers each are slow.
     """
-    xp = backend.namespace(z)
-    if backend.name_of(z) != "numpy" or not z.flags.c_contiguous:
+    column = a[..., None, :, None]
+    if spatial == 1 or spatial > 128:
+        return column
+    repeated: Array = column.repeat(spatial, axis=-1)
+    return repeated
+
+
+def sum_samples(z: Array) -> Array:
+    """Sum over samples and space, ``(..., N, C, S) -> (..., C)``."""
+    total: Array = sum_rows(z).sum(axis=-2)
+    return total
+
+
+def sum_rows(z: Array) -> Array:
+    """Sum the last axis, ``(..., S) -> (...)``.
+
+    On the host as a product with a vector of ones, several times faster than a reduction
+    (long rows take the reduction, whose pairwise order is more exact). On a device a reduction
+    over the contiguous axis, which starts many blocks; one over several axes would start few.
+    """
+    spatial = z.shape[-1]
+    if spatial == 1:
+        return z[..., 0]
+    if backend.name_of(z) != "numpy" or spatial > 4096 or not z.flags.c_contiguous:
         total: Array = z.sum(axis=-1)
         return total
-    if z.shape[-1] == 1:
-        return z[..., 0]
-    rows: Array = (z.reshape(-1, z.shape[-1]) @ xp.ones(z.shape[-1], dtype=z.dtype)).reshape(z.shape[:-1])
+    ones = backend.namespace(z).ones(spatial, dtype=z.dtype)
+    rows: Array = (z.reshape(-1, spatial) @ ones).reshape(z.shape[:-1])
     return rows
+
+
+def merge_sums(parts: list[Array], dtype: DType) -> Array:
+    """Add the blocks' partial sums in double precision and return them in ``dtype``."""
+    if len(parts) == 1:
+        return parts[0]
+    xp = backend.namespace(parts[0])
+    total: Array = xp.stack(parts).astype(xp.result_type(dtype, "float64")).sum(axis=0).astype(dtype)
+    return total
+
+
+def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[Any, Array, Array]:
+    """Merge the blocks' weighted moments into the batch's, in double precision.
+
+    Args:
+        parts: per block its total weight W_b (a number or an array), mean and scatter
+            ``sum_m w_m (x_m - mean_b)^2``.
+        dtype: dtype of the results.
+
+    Returns:
+        Total weight ``W = sum_b W_b``, mean ``sum_b W_b mean_b / W`` and variance
+        ``sum_b (scatter_b + W_b (mean_b - mean)^2) / W``; all 0 where W is 0. Never a
+        difference of squares, which cancels (Chan, Golub & LeVeque 1983).
+    """
+    xp = backend.namespace(parts[0][1])
+    if len(parts) == 1 and isinstance(parts[0][0], int):
+        return parts[0][0], parts[0][1], parts[0][2] / parts[0][0]
+    weight, mean_b, scatter = (xp.stack([xp.asarray(part[i]) for part in parts]) for i in range(3))
+    double = xp.result_type(dtype, "float64")
+    weight, mean_b, scatter = weight.astype(double), mean_b.astype(double), scatter.astype(double)
+    weight = weight.reshape(weight.shape + (1,) * (mean_b.ndim - weight.ndim))
+    total = weight.sum(axis=0)
+    inverse = (total != 0) / (total + (total == 0))  # 0 where nothing weighs
+    mean = (weight * mean_b).sum(axis=0) * inverse
+    variance = (scatter + weight * (mean_b - mean) ** 2).sum(axis=0) * inverse
+    return total.astype(dtype), mean.astype(dtype), variance.astype(dtype)
 
 
 def threads() -> int:

@@ -116,6 +116,23 @@ class Layer:
         if x.size == 0:
             raise ValueError(f"{name} got an empty batch of shape {backend.shape_text(x.shape)}: give >= 1 sample")
 
+    def _check_channels(self, x: Array, channels: int) -> None:
+        """Check a norm's input ``(N, C, ...)``: rank >= 2 and C = ``channels``, besides :meth:`_check_input`."""
+        self._check_input(x)
+        if x.ndim < 2 or x.shape[1] != channels:
+            raise ValueError(
+                f"{type(self).__name__} expects (N, {channels}, ...), got {backend.shape_text(x.shape)}: "
+                "channels are on axis 1"
+            )
+
+    def _check_samples(self, samples: int) -> None:
+        """Refuse one sample per channel where statistics of the batch are needed."""
+        if samples < 2:
+            raise ValueError(
+                f"{type(self).__name__} in train mode needs >= 2 samples per channel, got 1: "
+                "use a larger batch or call eval()"
+            )
+
     def _keep(self, y: Array, *cache: Any) -> None:
         """Push what backward needs (nothing inside ``backend.inference()``)."""
         if not backend.is_inference():
