@@ -1,0 +1,1 @@
+"""What several test files share: the strict CuPy double, and what a check needs to run."""
