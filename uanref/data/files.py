@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,7 +89,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     """
     path = Path(path)
     if not _is(stat.S_ISREG, path):  # a pipe or a device would be read forever
-        raise DataError(f"there is no file {path}")
+        raise DataError(f"{path} is missing or no regular file")
     try:
         with path.open("rb") as file:
             if file.read(2) == b"\x1f\x8b":
@@ -161,10 +162,10 @@ def _find(folder: Path, name: str) -> Path:
     raise DataError(f"{folder} holds neither {name} nor {name}.gz")
 
 
-def _is(kind: object, path: Path) -> bool:
-    """Tell whether ``path`` exists and is of ``kind`` (a test of the stat module)."""
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Tell whether ``path`` exists and is of ``kind``, ``stat.S_ISREG`` or ``stat.S_ISDIR``."""
     try:
-        return bool(kind(path.stat().st_mode))  # type: ignore[operator]
+        return kind(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from importlib import resources
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -33,6 +35,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _check_arrays(self.name, self.images, self.labels)
+        object.__setattr__(self, "num_classes", _class_count(self.name, self.num_classes))
         _check_values(self.name, self.images, self.labels, self.num_classes)
         for field in ("images", "labels"):
             view = getattr(self, field).view()
@@ -112,9 +115,14 @@ def _check_arrays(name: str, images: Array, labels: Array) -> None:
         raise ValueError(f"{name}: images of shape {shape_text(images.shape)} hold nothing: a set needs a sample")
 
 
+def _class_count(name: str, value: object) -> int:
+    """Return ``value``, any kind of integer >= 2, as an int."""
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool) and operator.index(value) >= 2:
+        return operator.index(value)
+    raise ValueError(f"{name}: num_classes must be an integer >= 2, got {value!r}")
+
+
 def _check_values(name: str, images: Array, labels: Array, num_classes: int) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"{name}: num_classes must be an integer >= 2, got {num_classes!r}")
     # NaN survives both reductions, so that the usual case needs no mask as large as the images.
     if not (np.isfinite(images.min()) and np.isfinite(images.max())):
         first = np.unravel_index(int(np.argmin(np.isfinite(images))), images.shape)

@@ -106,10 +106,10 @@ def load(spec: str, *, seed: int = 0) -> Splits:
         train, validation, test = (whole.subset(part, "digits") for part in parts)
     elif spec == "fashion-small" or (kind == "idx" and folder):
         known, test = fashion_small() if spec == "fashion-small" else read_idx_folder(folder)
-        parts = stratified_split(known.labels, (0.9, 0.1), rng)
-        if min(map(len, parts)) == 0:
+        parts = stratified_split(known.labels, (0.1, 0.9), rng)
+        if len(parts[0]) == 0:
             raise DataError(f"{spec}: {len(known)} training images are too few to set a tenth aside: give at least 5")
-        train, validation = (known.subset(part, spec) for part in parts)
+        validation, train = (known.subset(part, spec) for part in parts)
     else:
         raise ValueError(f"unknown data set {spec!r}: expected 'digits', 'fashion-small' or 'idx:FOLDER'")
 
