@@ -183,6 +183,24 @@ def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[
     return total.astype(dtype), mean.astype(dtype), variance.astype(dtype)
 
 
+def channel_moments(rows: Array) -> tuple[Array, Array]:
+    """Return each channel's mean and biased variance over ``(N, C, S)``: two arrays ``(C,)``, one pass over memory."""
+    xp = backend.namespace(rows)
+
+    def moments(block: slice, scratch: Scratch) -> tuple[int, Array, Array]:
+        x = rows[block]  # (b, C, S)
+        weight = x.shape[0] * x.shape[2]
+        mean = sum_samples(x) / weight  # (C,)
+        square = scratch("square", x.shape, x)
+        xp.subtract(x, per_channel(mean, x.shape[2]), out=square)
+        square *= square
+        return weight, mean, sum_samples(square)
+
+    parts = walk(moments, sample_blocks(rows, 2 * rows[0].size), rows.size)
+    _, mean, variance = merge_moments(parts, rows.dtype)
+    return mean, variance
+
+
 def threads() -> int:
     """Return how many threads a walk may use: OMP_NUM_THREADS if set, else the usable cores."""
     if _threads is not None:

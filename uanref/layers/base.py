@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from uanref import backend
 from uanref.backend import Array, DType, DTypeLike, Generator
@@ -73,7 +73,7 @@ class Layer:
         dtype: dtype of the parameters, None for a layer without any.
     """
 
-    buffer_names: ClassVar[tuple[str, ...]] = ()
+    buffer_names: tuple[str, ...] = ()
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self.training = True

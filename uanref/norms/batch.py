@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from uanref import backend
 from uanref.backend import Array, DTypeLike
 from uanref.blocking import (
     Scratch,
     as_rows,
-    merge_moments,
+    channel_moments,
     merge_sums,
     per_channel,
     sample_blocks,
@@ -53,7 +51,7 @@ class BatchNorm(Layer):
         ValueError: an option out of range.
     """
 
-    buffer_names: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
+    buffer_names = ("running_mean", "running_var")
 
     def __init__(
         self,
@@ -90,7 +88,12 @@ class BatchNorm(Layer):
         xp = backend.namespace(x, self.running_mean)
         rows = as_rows(x)  # (N, C, S)
         if self.training:
-            mean, var = self._batch_moments(rows)  # (C,)
+            samples = rows.shape[0] * rows.shape[2]
+            self._check_samples(samples)
+            mean, var = channel_moments(rows)  # (C,)
+            new, old = self.momentum, 1.0 - self.momentum
+            self.running_mean = old * self.running_mean + new * mean
+            self.running_var = old * self.running_var + (new * samples / (samples - 1)) * var
         else:
             mean, var = self.running_mean, self.running_var
         inverse_std = 1.0 / xp.sqrt(var + self.eps)  # (C,)
@@ -156,25 +159,3 @@ class BatchNorm(Layer):
 
         walk(propagate, blocks, rows.size)
         return dx.reshape(dy.shape)
-
-    def _batch_moments(self, rows: Array) -> tuple[Array, Array]:
-        """Return the batch's mean and biased variance, each (C,), and move the running moments."""
-        xp = backend.namespace(rows)
-        samples = rows.shape[0] * rows.shape[2]
-        self._check_samples(samples)
-
-        def moments(block: slice, scratch: Scratch) -> tuple[int, Array, Array]:
-            x = rows[block]  # (b, C, S)
-            weight = x.shape[0] * x.shape[2]
-            mean = sum_samples(x) / weight  # (C,)
-            square = scratch("square", x.shape, x)
-            xp.subtract(x, per_channel(mean, x.shape[2]), out=square)
-            square *= square
-            return weight, mean, sum_samples(square)
-
-        parts = walk(moments, sample_blocks(rows, 2 * rows[0].size), rows.size)
-        _, mean, var = merge_moments(parts, rows.dtype)
-        new, old = self.momentum, 1.0 - self.momentum
-        self.running_mean = old * self.running_mean + new * mean
-        self.running_var = old * self.running_var + (new * samples / (samples - 1)) * var
-        return mean, var
