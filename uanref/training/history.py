@@ -52,6 +52,19 @@ class History:
     def __len__(self) -> int:
         return len(self.epochs)
 
+    def add_report(self, step: int, norms: Mapping[str, float]) -> None:
+        """Append one report: the steps done so far and each parameter's mean gradient norm."""
+        self.steps.append(step)
+        for name, norm in norms.items():
+            self.gradient_norms.setdefault(name, []).append(norm)
+
+    def forget_reports_after(self, step: int) -> None:
+        """Drop the reports of later steps: those of an epoch that was interrupted and starts anew."""
+        kept = sum(1 for reported in self.steps if reported <= step)
+        del self.steps[kept:]
+        for norms in self.gradient_norms.values():
+            del norms[kept:]
+
     def epochs_to(self, accuracy: float, which: str = "validation") -> int | None:
         """Return the first epoch (1, 2, ...) whose accuracy reached ``accuracy``, None if none did.
 

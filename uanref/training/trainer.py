@@ -6,31 +6,23 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from uanref import backend
-from uanref.backend import Array
+from uanref.backend import Array, DType
+from uanref.data.augment import Augmentation
 from uanref.data.batches import Batches
-from uanref.data.sets import Dataset, Splits
+from uanref.data.sets import Dataset
+from uanref.data.splits import Splits
 from uanref.layers.base import Layer, Sequential, choice, count, number
+from uanref.losses import Loss
 from uanref.training.history import Epoch, History
 from uanref.training.optimizers import Optimizer, clip_grad_norm
 
 PROGRESS = ("auto", "bar", "lines", "none")
-
-
-class Loss(Protocol):
-    """What the trainer asks of a loss: the mean over a batch, and its gradient."""
-
-    def forward(self, logits: Array, labels: Array) -> Array:
-        """Return the loss, a 0-d array on the device of ``logits``."""
-
-    def backward(self) -> Array:
-        """Return dL/dlogits of the latest forward."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -75,7 +67,7 @@ class Trainer:
         batch_size: int = 64,
         schedule: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
-        augment: Callable[..., Array] | None = None,
+        augment: Augmentation | None = None,
         seed: int = 0,
         report_every: int | None = None,
         progress: str = "auto",
@@ -106,11 +98,97 @@ class Trainer:
         Raises:
             NonFiniteError: training diverged; ``history`` keeps the epochs before and ``history.stopped`` the reason.
         """
-        raise NotImplementedError
+        last = self.epoch + count("epochs", epochs)
+        self.history.stopped = ""
+        self.model.train()
+        # NumPy would warn of every overflow on the way; the guard says it once, by name.
+        with _Progress(self.progress, self.console, last) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                while self.epoch < last:
+                    self._train_epoch(progress)
+            except KeyboardInterrupt:
+                self.history.stopped = "interrupted"
+            except NonFiniteError as error:
+                self.history.stopped = str(error)
+                raise
+            finally:
+                self.model.clear()
+                self.loss.clear()
+        return self.history
 
     def evaluate(self, dataset: Dataset, batch_size: int = 256) -> tuple[float, float]:
         """Return the mean loss and the accuracy on ``dataset``, see :func:`evaluate`."""
         return evaluate(self.model, self.loss, dataset, batch_size)
+
+    def _train_epoch(self, progress: _Progress) -> None:
+        steps = len(self.batches)
+        step = self.epoch * steps
+        self.history.forget_reports_after(step)  # of an epoch that was interrupted
+        loss = correct = 0.0
+        interval = _Interval()
+        progress.start(self.epoch + 1, steps)
+        start = time.perf_counter()
+        for i, (x, labels) in enumerate(self.batches, start=1):
+            if self.schedule is not None:
+                self.optimizer.lr = self.schedule(step)
+            step += 1
+            interval.add(step, *self._train_step(x, labels))
+            progress.advance()
+            if i == steps or (self.report_every is not None and i % self.report_every == 0):
+                sums, first_bad = interval.read()
+                self._raise_if_bad(first_bad)
+                loss, correct = loss + sums[0], correct + sums[1]
+                norms = [norm / interval.steps for norm in sums[2:]]
+                self.history.add_report(step, dict(zip(self.optimizer.parameters, norms, strict=True)))
+                interval = _Interval()
+        seconds = time.perf_counter() - start
+
+        samples = len(self.splits.train)
+        validation = self.evaluate(self.splits.validation)
+        self.epoch += 1
+        epoch = Epoch(self.epoch, loss / samples, correct / samples, *validation, seconds, self.optimizer.lr)
+        self.history.epochs.append(epoch)
+        progress.finish(epoch)
+
+    def _train_step(self, x: Array, labels: Array) -> tuple[list[Array], list[Array]]:
+        """Train on one batch.
+
+        Returns:
+            what a report sums up: loss x samples, correct answers, the gradients' norms; and what must be
+            finite, in the order of :meth:`_watched`. All 0-d, on the device.
+        """
+        xp = backend.namespace(x)
+        outputs = []
+        x = x.astype(_dtype(self.model), copy=False)
+        for _, layer in _stages(self.model):
+            x = layer.forward(x)
+            outputs.append(x.sum())  # finite only if every entry is
+        loss = self.loss.forward(x, labels)
+        correct = (x.argmax(axis=1) == labels).sum()
+
+        self.model.backward(self.loss.backward())
+        norms = [xp.sqrt(xp.square(p.grad, dtype="float64").sum()) for p in self.optimizer.parameters.values()]
+        if self.clip_norm is not None:
+            clip_grad_norm(self.optimizer.parameters, self.clip_norm)
+        self.optimizer.step()
+        return [loss * len(labels), correct, *norms], [*outputs, loss, *norms]
+
+    def _watched(self) -> list[str]:
+        """Name what :meth:`_train_step` watches, in the order in which a bad number spreads."""
+        kinds = {name: type(layer).__name__ for name, layer in self.model.modules()}
+        outputs = [f"output of {name or 'the model'} ({kinds[name]})" for name, _ in _stages(self.model)]
+        owners = {name: kinds.get(name.rpartition(".")[0], "") for name in self.optimizer.parameters}
+        return [*outputs, "the loss", *(f"gradient of {name} ({kind})" for name, kind in owners.items())]
+
+    def _raise_if_bad(self, first_bad: list[float]) -> None:
+        step = min(first_bad)
+        if step < math.inf:
+            name = self._watched()[first_bad.index(step)]
+            raise NonFiniteError(
+                f"training became non-finite at step {step:.0f}: {name}: "
+                "lower the learning rate or clip the gradient norm"
+            )
 
 
 def evaluate(model: Layer, loss: Loss, dataset: Dataset, batch_size: int = 256) -> tuple[float, float]:
@@ -118,4 +196,104 @@ def evaluate(model: Layer, loss: Loss, dataset: Dataset, batch_size: int = 256) 
 
     Runs in eval mode and keeps nothing for a backward pass; every layer gets its mode back.
     """
-    raise NotImplementedError
+    modes = [(layer, layer.training) for _, layer in model.modules()]
+    dtype = _dtype(model)
+    loss_sum: Any = 0.0
+    correct: Any = 0
+    model.eval()
+    try:
+        with backend.inference():
+            for x, labels in Batches(dataset, batch_size):
+                logits = model.forward(x.astype(dtype, copy=False))
+                loss_sum = loss_sum + loss.forward(logits, labels) * len(labels)
+                correct = correct + (logits.argmax(axis=1) == labels).sum()
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+    both = backend.to_host(backend.namespace(correct).stack([loss_sum, correct]))
+    return float(both[0]) / len(dataset), float(both[1]) / len(dataset)
+
+
+def _stages(model: Layer) -> Iterator[tuple[str, Layer]]:
+    """Yield the layers that a forward pass goes through one after the other, with their names."""
+    if isinstance(model, Sequential):
+        yield from model.children()
+    else:
+        yield "", model
+
+
+def _dtype(model: Layer) -> DType:
+    """Return the dtype that the model computes in: its first parameter's."""
+    return next(iter(model.parameters().values())).value.dtype
+
+
+class _Interval:
+    """What happened since the last report: summed on the device, read in one transfer."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._sums: Array | None = None
+        self._first_bad: Array | None = None
+
+    def add(self, step: int, summed: list[Array], watched: list[Array]) -> None:
+        xp = backend.namespace(*summed)
+        sums = xp.stack(summed).astype("float64")
+        bad = xp.where(xp.isfinite(xp.stack(watched)), math.inf, float(step))
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._first_bad = bad if self._first_bad is None else xp.minimum(self._first_bad, bad)
+        self.steps += 1
+
+    def read(self) -> tuple[list[float], list[float]]:
+        """Return the sums, and for every watched number the first step where it was not finite (or infinity)."""
+        if self._sums is None or self._first_bad is None:
+            raise RuntimeError("nothing to report: no step was added")
+        both = backend.namespace(self._sums).concatenate([self._sums, self._first_bad])
+        numbers = [float(v) for v in backend.to_host(both)]
+        return numbers[: len(self._sums)], numbers[len(self._sums) :]
+
+
+class _Progress:
+    """A bar, a line per epoch, or nothing."""
+
+    def __init__(self, kind: str, console: Console, epochs: int) -> None:
+        self._lines = console if kind == "lines" else None
+        self._epochs = epochs
+        self._task: TaskID | None = None
+        self._bar: Progress | None = None
+        if kind == "bar":
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._bar = Progress(*columns, console=console)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None, note="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, epoch: int, steps: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}", total=steps, completed=0)
+
+    def advance(self) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+    def finish(self, epoch: Epoch) -> None:
+        text = (
+            f"loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.1%}; "
+            f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.1%}"
+        )
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, note=text)
+        if self._lines is not None:
+            line = f"epoch {epoch.epoch}/{self._epochs}: {text}; {epoch.seconds:.2f} s"
+            self._lines.print(line, highlight=False, soft_wrap=True)
