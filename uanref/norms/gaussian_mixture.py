@@ -215,7 +215,7 @@ def weighted_moments_backward(
     """
     xp = backend.namespace(x, w)
     shape = (w.shape[0], *x.shape)
-    centred, dx_k, dlog_w = (scratch(name, shape, x) for name in ("quadratic", "product", "dlog_w"))
+    centred, dx_k, dlog_w = (scratch(name, shape, x) for name in ("quadratic", "product", "dlog_w_moments"))
     xp.subtract(x, mean, out=centred)
     xp.multiply(centred, dvariance, out=dx_k)  # dv (x - m)
     xp.add(dx_k, dmean, out=dlog_w)  # dm + dv (x - m)
@@ -226,6 +226,51 @@ def weighted_moments_backward(
     dx_k *= w
     dx: Array = dx_k.sum(axis=0)
     return dx, dlog_w
+
+
+# --- EM -----------------------------------------------------------------------------------------
+
+
+def em_step(
+    log_prior: Array,
+    mean: Array,
+    variance: Array,
+    share: Array,
+    moments_mean: Array,
+    moments_variance: Array,
+    alive: Array,
+    momentum: float,
+) -> tuple[Array, Array, Array]:
+    r"""Move a mixture by one online EM step towards the moments that its posteriors gave.
+
+    .. math::
+        \lambda \leftarrow (1 - \eta) \lambda + \eta \frac{S_k}{\sum_j S_j}, \quad
+        \mu_k \leftarrow (1 - \eta) \mu_k + \eta m_k, \quad
+        \sigma_k^2 \leftarrow (1 - \eta) \sigma_k^2 + \eta v_k
+
+    With ``momentum`` eta = 1 this is the M step of EM. The prior is floored at 1e-6 and normalized
+    again; a dead component keeps mean and variance (this project's choices).
+
+    Args:
+        log_prior: ``(K, P)``.
+        mean, variance: mu and sigma^2, ``(K, C)``.
+        share: S_k, the posteriors' sums, ``(K, P)``.
+        moments_mean, moments_variance: m_k and v_k, ``(K, C)``.
+        alive: 1, or 0 for a dead component, ``(K, P)``.
+        momentum: eta in [0, 1].
+
+    Returns:
+        The new ``log_prior``, ``mean`` and ``variance``.
+    """
+    xp = backend.namespace(mean)
+    prior = xp.exp(log_prior)
+    prior = xp.maximum(prior + momentum * (share / share.sum(axis=0) - prior), 1e-6)
+    step = momentum * alive
+    return (
+        xp.log(prior / prior.sum(axis=0)),
+        mean + step * (moments_mean - mean),
+        variance + step * (moments_variance - variance),
+    )
 
 
 # --- from unconstrained weights to the mixture's parameters -------------------------------------
