@@ -1,5 +1,7 @@
 """``python -m uanref`` is the command ``uanref``."""
 
+import sys
+
 from uanref.cli import main
 
-main()
+sys.exit(main())

@@ -1,0 +1,393 @@
+"""The command ``uanref``: options in, tables out. The work is done in ``uanref.experiments``.
+
+Exit codes: 0 done; 1 a check failed or training diverged; 2 bad input; 130 Ctrl-C. Bad input gets one
+sentence on standard error; with ``UANREF_DEBUG=1`` the traceback comes instead.
+
+Modules that take long to import are imported inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from uanref.experiments.compare import Run
+
+app = typer.Typer(
+    name="uanref",
+    help="Normalization in neural networks, from scratch, with hand-derived backward passes.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_arguments: list[str] = []  # as given, for the record that compare keeps
+
+# Newer versions of Typer carry their own copy of Click: this is the base of usage errors in all of them.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+# --- the entry point ------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: without the program's name; ``sys.argv[1:]`` if None.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if os.environ.get("UANREF_DEBUG", "") not in ("", "0"):
+        return _run(arguments)
+    try:
+        return _run(arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    except _UsageError as error:
+        return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
+    except ArithmeticError as error:  # the trainer's NonFiniteError
+        return _complain(_sentence(error), 1)
+    except MemoryError as error:
+        return _complain(f"not enough memory ({_sentence(error)}): use a smaller model, batch or data set", 2)
+    except (ValueError, TypeError, OSError, KeyError, RuntimeError) as error:
+        return _complain(_sentence(error), 2)
+
+
+def _run(arguments: list[str]) -> int:
+    _arguments[:] = arguments
+    result = app(arguments, prog_name="uanref", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _sentence(error: BaseException) -> str:
+    """Return an error's message on one line, without the decoration that Python adds to some."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(text).split()) or type(error).__name__
+
+
+def _complain(message: str, code: int) -> int:
+    if message := message.strip():
+        typer.echo(message if "\n" in message else f"uanref: {message}", err=True)
+    return code
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    """Return a parser of whole numbers >= ``least``."""
+
+    def parse(text: Any) -> int:
+        try:
+            found = int(str(text))
+        except ValueError:
+            found = least - 1
+        if found < least:
+            raise typer.BadParameter(f"expected a whole number >= {least}, got {str(text)!r}.")
+        return found
+
+    return parse
+
+
+def _positive(text: Any) -> float:
+    """Parse a finite number > 0."""
+    try:
+        found = float(str(text))
+    except ValueError:
+        found = math.nan
+    if not (math.isfinite(found) and found > 0):
+        raise typer.BadParameter(f"expected a finite number > 0, got {str(text)!r}.")
+    return found
+
+
+def _names(text: Any) -> tuple[str, ...]:
+    """Split a comma-separated list of norms; empty entries are refused."""
+    return text if isinstance(text, tuple) else tuple(_entries(str(text), "bn,uan"))
+
+
+def _rates(text: Any) -> tuple[float, ...]:
+    """Split a comma-separated list of learning rates."""
+    return text if isinstance(text, tuple) else tuple(_positive(entry) for entry in _entries(str(text), "0.1,0.01"))
+
+
+def _entries(text: str, example: str) -> list[str]:
+    entries = [entry.strip() for entry in text.split(",")]
+    if not all(entries):
+        raise typer.BadParameter(f"expected entries separated by single commas, such as {example}, got {text!r}.")
+    return entries
+
+
+Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="digits, fashion-small or idx:FOLDER")]
+Model = Annotated[str, typer.Option("--model", metavar="NAME", help="mlp or cnn")]
+Components = Annotated[int, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs")]
+Epochs = Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="passes over the training images")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", parser=_whole(1), help="images in a step")]
+Optimizer = Annotated[str, typer.Option(metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam or adamw")]
+Backend = Annotated[str, typer.Option(metavar="NAME", help="numpy, or cupy for a GPU")]
+Seed = Annotated[int, typer.Option(metavar="N", parser=_whole(0), help="of everything that is drawn")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from uanref import __version__
+
+        typer.echo(f"uanref {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@app.command()
+def compare(
+    dataset: Dataset = "digits",
+    model: Model = "cnn",
+    norms: Annotated[
+        Any, typer.Option(metavar="A,B,...", parser=_names, help="of none, bn, uan, uan-learned, uan-joint")
+    ] = "none,bn,uan,uan-learned",
+    components: Components = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how many: seeds 0 to N-1")] = 3,
+    epochs: Epochs = 15,
+    lr: Annotated[
+        Any,
+        typer.Option(
+            metavar="A,B,...",
+            parser=_rates,
+            help="learning rates, each a row of its own; 0.1 for sgd and 0.01 for adam and adamw if left out",
+        ),
+    ] = None,
+    batch_size: BatchSize = 64,
+    optimizer: Optimizer = "adam",
+    backend: Backend = "numpy",
+    jobs: Annotated[
+        Any, typer.Option(metavar="N", parser=_whole(1), help="processes at a time; one a core if left out")
+    ] = None,
+    out: Annotated[
+        str, typer.Option(metavar="FOLDER", help="for results.json and the pictures; runs/compare-<time> if left out")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="overwrite the results in --out")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the same network with different norms, on the same seeds and batches, and compare them."""
+    from rich.console import Console
+
+    from uanref.experiments import compare as experiment
+
+    settings = experiment.Settings(
+        dataset=dataset,
+        model=model,
+        norms=norms,
+        components=components,
+        seeds=seeds,
+        epochs=epochs,
+        lrs=lr or (),
+        batch_size=batch_size,
+        optimizer=optimizer,
+        backend=backend,
+    )
+    folder = Path(out or time.strftime("runs/compare-%Y%m%d-%H%M%S"))
+    with _finished_runs(len(settings.runs()), quiet) as finished:
+        comparison, written = experiment.execute(
+            settings, folder, command=_command(), force=force, jobs=jobs, finished=finished
+        )
+    if not comparison.runs:
+        _fail("interrupted before the first run finished: nothing was written", 130)
+    console = Console()
+    console.print(comparison.table())
+    _plain(console, f"Written to {folder}: {', '.join(path.name for path in written)}")
+    if comparison.interrupted:
+        _fail(comparison.note, 130)
+    if all(run.diverged for run in comparison.runs):
+        _fail(f"every run diverged: {comparison.runs[0].history.stopped}", 1)
+
+
+@app.command()
+def train(
+    dataset: Annotated[Any, typer.Option(metavar="NAME", help="digits (default), fashion-small or idx:FOLDER")] = None,
+    model: Annotated[Any, typer.Option(metavar="NAME", help="mlp or cnn (default)")] = None,
+    norm: Annotated[Any, typer.Option(metavar="NAME", help="none, bn, uan (default), uan-learned or uan-joint")] = None,
+    components: Annotated[
+        Any, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs (3)")
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", parser=_whole(1), help="in all, those of a resumed checkpoint included")
+    ] = 15,
+    lr: Annotated[
+        Any, typer.Option(metavar="RATE", parser=_positive, help="0.1 for sgd, 0.01 for adam and adamw if left out")
+    ] = None,
+    batch_size: Annotated[
+        Any, typer.Option("--batch-size", metavar="N", parser=_whole(1), help="images in a step (64)")
+    ] = None,
+    optimizer: Annotated[
+        Any, typer.Option(metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam (default) or adamw")
+    ] = None,
+    schedule: Annotated[
+        Any, typer.Option(metavar="NAME", help="of the learning rate: constant, or cosine (default) down to 0")
+    ] = None,
+    seed: Annotated[Any, typer.Option(metavar="N", parser=_whole(0), help="of split, weights and batches (0)")] = None,
+    backend: Backend = "numpy",
+    save: Annotated[str, typer.Option(metavar="CHECKPOINT", help="write the trained network to this file")] = "",
+    resume: Annotated[str, typer.Option(metavar="CHECKPOINT", help="go on where this file's training was")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Train one network; save it, or go on with a saved one."""
+    from rich.console import Console
+
+    from uanref.experiments import single
+
+    given = {
+        "dataset": dataset,
+        "model": model,
+        "norm": norm,
+        "components": components,
+        "lr": lr,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "seed": seed,
+    }
+    given = {option: value for option, value in given.items() if value is not None}
+    progress = "none" if quiet else "auto"
+    trained = single.train(
+        given, epochs=epochs, backend_name=backend, save=save or None, resume=resume or None, progress=progress
+    )
+    console = Console()
+    console.print(trained.table())
+    if trained.saved:
+        _plain(console, f"Written to {trained.saved}")
+    if trained.interrupted:
+        _fail("interrupted: " + ("what was trained so far is saved" if trained.saved else "nothing was saved"), 130)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="a file that train --save wrote")],
+    dataset: Annotated[
+        Any, typer.Option(metavar="NAME", help="digits, fashion-small or idx:FOLDER; the checkpoint's if left out")
+    ] = None,
+    backend: Backend = "numpy",
+) -> None:
+    """Score a saved network on the test set."""
+    from rich.console import Console
+
+    from uanref.experiments import single
+
+    Console().print(single.evaluate(checkpoint, dataset, backend))
+
+
+@app.command()
+def check(
+    backend: Backend = "numpy",
+    only: Annotated[Any, typer.Option(metavar="NAME", help="check this layer alone")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Check every hand-derived gradient against numerical ones; exit code 1 if one fails."""
+    from rich.console import Console
+
+    from uanref.experiments import check as experiment
+
+    rows = experiment.run(backend=backend, seed=seed, only=only)
+    Console().print(experiment.table(rows))
+    if not all(row.ok for row in rows):
+        _fail(f"{sum(not row.ok for row in rows)} of {len(rows)} checks failed", 1)
+
+
+@app.command()
+def bench(
+    backend: Backend = "numpy",
+    only: Annotated[Any, typer.Option(metavar="NAME", help="measure this case alone")] = None,
+    repeats: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how often each case is timed")] = 7,
+    json: Annotated[str, typer.Option(metavar="FILE", help="write the numbers to this file as well")] = "",
+) -> None:
+    """Measure how fast the layers are, beside PyTorch where it is installed."""
+    from rich.console import Console
+
+    from uanref.bench import suite
+    from uanref.experiments import files
+
+    if json:
+        files.check_target(Path(json), "--json")
+    rows = suite.run(backend=backend, repeats=repeats, only=only)
+    Console().print(suite.table(rows))
+    if json:
+        files.write_json(Path(json), suite.rows_as_json(rows))
+
+
+@app.command()
+def info() -> None:
+    """Show versions, backends (and why one is not usable), cores and threads."""
+    from rich.console import Console
+
+    from uanref.experiments import info as experiment
+
+    Console().print(experiment.table())
+
+
+# --- what commands share --------------------------------------------------------------------------
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _complain(message, code)
+    raise typer.Exit(code)
+
+
+def _plain(console: Console, text: str) -> None:
+    """Print text that is no markup and must not be cut: paths may hold brackets and be long."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _command() -> str:
+    return shlex.join(["uanref", *_arguments])
+
+
+@contextmanager
+def _finished_runs(total: int, quiet: bool) -> Iterator[Callable[[Run], None]]:
+    """Yield what to call with every finished run: a bar on a terminal, a line elsewhere, silence if quiet."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda run: None
+        return
+    if not console.is_terminal:
+        done = 0
+
+        def line(run: Run) -> None:
+            nonlocal done
+            done += 1
+            _plain(console, f"{done} of {total} runs: {run}")
+
+        yield line
+        return
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda run: bar.update(task, advance=1, description=str(run))
