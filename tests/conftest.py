@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports matplotlib: no display, and no font cache in the home directory.
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, settings
 
 # `from support import strictcp` works in every test file.
 sys.path.insert(0, str(Path(__file__).parent))
+
+from support import requirements, strictcp
 
 # `ci` draws the same examples on every run; `dev` draws new ones each time, and remembers failures.
 # A test that needs another number scales this one: settings(max_examples=settings.default.max_examples // 5).
@@ -55,3 +58,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+@pytest.fixture
+def strict_cupy() -> Iterator[strictcp.Device]:
+    """Put the strict double in the place of CuPy for one test; without the `emulate` extra the test is skipped."""
+    requirements.require_cupy()
+    with strictcp.strict() as device:
+        yield device

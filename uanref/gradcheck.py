@@ -320,23 +320,32 @@ def check_loss(loss: Any, prediction: Array, target: Any, **options: Any) -> Rep
     Returns:
         A :class:`Report` whose only tensor is ``"x"``, the prediction.
     """
-    report = check(_LossLayer(loss, target), prediction, **options)
+    report = check(LossLayer(copy.deepcopy(loss), target), prediction, **options)
     report.subject = type(loss).__name__
     return report
 
 
-class _LossLayer(Layer):
-    """A loss as a layer with one output, y = (loss,); dx = dy * dloss/dprediction."""
+class LossLayer(Layer):
+    """A loss as a layer with one output: ``y = (loss,)``, ``dx = dy dloss/dprediction``. The target is a buffer.
 
-    def __init__(self, loss: Any, target: Any) -> None:
+    Args:
+        loss: has ``forward(prediction, target)``, which returns a scalar, and ``backward()``.
+        target: what ``forward`` takes as its second argument; moves with ``to``.
+    """
+
+    def __init__(self, loss: Any, target: Array) -> None:
         super().__init__()
+        self.buffer_names = ("target",)
         self.loss, self.target = loss, target
 
     def forward(self, x: Array) -> Array:
+        """Return the loss of prediction ``x``, shape (1,)."""
+        self.loss.clear()  # passes that were never followed by a backward
         y: Array = self.loss.forward(x, self.target).reshape(1)
         return y
 
     def backward(self, dy: Array) -> Array:
+        """Return ``dy`` (1,) times the loss's gradient, of the prediction's shape."""
         dx: Array = self.loss.backward() * dy
         return dx
 
@@ -491,7 +500,7 @@ class _Probe:
             self.layer.parameters()[name].value = value
 
     def _draw_upstream(self, seed: int) -> Array:
-        drawn: Array = np.random.default_rng(seed).standard_normal(self.y.shape)
+        drawn: Array = np.random.default_rng(seed).standard_normal(size=tuple(self.y.shape))
         return backend.to_device(drawn, backend.name_of(self.y))
 
     def _norm(self, array: Array) -> float:
@@ -517,7 +526,7 @@ class _State:
         self._modules = [module for _, module in layer.modules()]
         self._values = [(p, p.value.copy()) for p in _parameters(layer)]
         self._buffers = [
-            (module, name, copy.copy(getattr(module, name))) for module in self._modules for name in module.buffer_names
+            (module, name, _copied(getattr(module, name))) for module in self._modules for name in module.buffer_names
         ]
         self._generators = [(g, copy.deepcopy(g.bit_generator.state)) for g in layer.generators().values()]
 
@@ -526,7 +535,7 @@ class _State:
         for parameter, value in self._values:
             parameter.value = value.copy()
         for module, name, value in self._buffers:
-            setattr(module, name, copy.copy(value))
+            setattr(module, name, _copied(value))
         for generator, state in self._generators:
             generator.bit_generator.state = copy.deepcopy(state)
         for module in self._modules:
@@ -553,6 +562,10 @@ def _borrowed(layer: Layer) -> Iterator[None]:
             generator.bit_generator.state = state
         for module, passes in pending:
             module._pending = passes
+
+
+def _copied(buffer: Any) -> Any:
+    return buffer if isinstance(buffer, bool) else buffer.copy()
 
 
 def _parameters(layer: Layer) -> list[Parameter]:

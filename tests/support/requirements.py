@@ -1,0 +1,35 @@
+"""What an optional check needs. Where it is missing the test is skipped with the reason; on CI it fails."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+
+
+def require_cupy() -> Any:
+    """Return the installed CuPy; no GPU and no driver is needed for the checks that use it."""
+    return require("cupy", extra="emulate")
+
+
+def require_torch() -> Any:
+    """Return the installed PyTorch, the independent oracle."""
+    return require("torch", extra="oracle")
+
+
+def require(module: str, extra: str) -> Any:
+    """Return ``module``, or skip (on CI: fail) naming the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # a broken CuPy raises more than ImportError
+        reason = f'{module} cannot be imported ({error}): pip install ".[{extra}]"'
+    if on_ci():
+        pytest.fail(f"on CI this check must run, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def on_ci() -> bool:
+    """Tell whether this run is a CI run (the variable CI is set to something other than 0 or false)."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
