@@ -91,7 +91,7 @@ def test_more_than_one_chunk_is_read(tmp_path, monkeypatch):
         (header(0x08, 2, 3)[:-1], "truncated: it ends inside its header"),
         (header(0x08, 2, 3) + bytes(5), r"truncated: its header says \(2, 3\) uint8, 6 bytes, but 5 follow"),
         (header(0x0C, 2) + bytes(7), r"truncated: its header says \(2,\) int32, 8 bytes, but 7 follow"),
-        (header(0x08, 2, 3) + bytes(7), "longer than"),
+        (header(0x08, 2, 3) + bytes(7), "damaged: .* but more follow"),
         (header(0x08, 0, 3), r"empty: its header says \(0, 3\)"),
         (header(0x08, 0, 2**32 - 1, 2**32 - 1), "empty"),
         (header(0x08, 1 << 15, 1 << 15, 2), "refused: .* at most 1073741824 are read"),
@@ -124,9 +124,15 @@ def test_a_header_that_claims_too_much_allocates_nothing(tmp_path, packed):
     assert peak_of_refusal(path, "truncated: .* but 100 follow") < 4 << 20
 
 
+def test_a_header_that_claims_more_than_a_large_file_holds_is_refused_unread(tmp_path):
+    path = put(tmp_path, header(0x08, 1 << 10, 1 << 10, 1 << 10))
+    os.truncate(path, 64 << 20)  # a hole: it takes no disk space
+    assert peak_of_refusal(path, "truncated: .* but 67108848 follow") < 1 << 20
+
+
 def test_a_gzip_bomb_is_left_after_one_byte_too_many(tmp_path):
     bomb = gzip.compress(header(0x08, 10) + bytes(64 << 20), compresslevel=1)
-    assert peak_of_refusal(put(tmp_path, bomb), "longer than") < 4 << 20
+    assert peak_of_refusal(put(tmp_path, bomb), "damaged: .* but more follow") < 4 << 20
 
 
 @pytest.mark.parametrize("damage", ["cut", "checksum", "garbage behind", "bad block"])

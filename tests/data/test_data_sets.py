@@ -1,3 +1,4 @@
+import pickle
 from importlib import resources
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_a_subset_has_its_own_samples():
     assert (part.name, len(part), part.num_classes) == ("part", 2, 3)
     np.testing.assert_array_equal(part.images, dataset.images[[3, 1]])
     np.testing.assert_array_equal(part.labels, dataset.labels[[3, 1]])
+
+
+def test_a_dataset_can_be_sent_to_another_process():
+    dataset = Dataset("toy", *arrays(), 3)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert (copy.name, copy.num_classes) == ("toy", 3)
+    np.testing.assert_array_equal(copy.images, dataset.images)
+    np.testing.assert_array_equal(copy.labels, dataset.labels)
 
 
 @pytest.mark.parametrize(

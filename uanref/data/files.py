@@ -128,12 +128,12 @@ def _read_stream(stream: BinaryIO | gzip.GzipFile, path: Path, size: int | None)
 
     # In chunks: a request for everything at once would be allocated before anything is there.
     content = bytearray()
-    while len(content) <= expected and (chunk := stream.read(min(_CHUNK, expected + 1 - len(content)))):
+    while chunk := stream.read(min(_CHUNK, expected + 1 - len(content))):  # one byte more tells a longer file
         content += chunk
     if len(content) < expected:
         raise DataError(f"{path} is truncated: {claim}, but {len(content)} follow")
     if len(content) > expected:
-        raise DataError(f"{path} is longer than {claim} say: it is damaged or not an IDX file")
+        raise DataError(f"{path} is damaged: {claim}, but more follow")
     array: Array = np.frombuffer(content, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
