@@ -256,6 +256,8 @@ def test_a_missing_folder_is_named(tmp_path):
         read_idx_folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="there is no folder"):
         read_idx_folder(put(tmp_path, b""))
+    with pytest.raises(DataError, match="there is no folder ~no-such-user/mnist"):
+        read_idx_folder("~no-such-user/mnist")
 
 
 @pytest.mark.parametrize(

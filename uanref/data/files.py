@@ -51,7 +51,7 @@ def read_idx_folder(folder: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         DataError: a file is missing, unreadable, truncated, of another format, or the files do not
             fit each other.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))  # unlike Path.expanduser, leaves the name of an unknown user as it is
     if not _is(stat.S_ISDIR, folder):
         raise DataError(f"there is no folder {folder}: name the one that holds the four IDX files")
     train_images, train_labels = _images_and_labels(folder, "train")
