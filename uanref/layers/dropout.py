@@ -55,7 +55,8 @@ class Dropout(Layer):
         if not self.training or self.p == 0.0:
             self._keep(x, None)
             return x
-        drawn: Array = self.rng.random(x.shape, dtype="float32")
+        shape: tuple[int, ...] = x.shape
+        drawn = self.rng.random(shape, dtype="float32")
         mask = backend.to_device(drawn >= self.p, backend.name_of(x))  # True: kept
         y: Array = x * mask
         y *= 1.0 / (1.0 - self.p)
