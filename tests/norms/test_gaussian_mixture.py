@@ -147,7 +147,9 @@ def test_one_em_step_with_momentum_one_is_the_m_step():
 def test_softplus_and_its_backward(s):
     a = np.array([s])
     np.testing.assert_allclose(gm.softplus(a), np.logaddexp(0.0, s), rtol=1e-14)
-    np.testing.assert_allclose(gm.softplus_backward(np.array([2.0]), a), 2.0 * special.expit(s), rtol=1e-13, atol=1e-300)
+    np.testing.assert_allclose(
+        gm.softplus_backward(np.array([2.0]), a), 2.0 * special.expit(s), rtol=1e-13, atol=1e-300
+    )
 
 
 @pytest.mark.parametrize("v", [1e-5, 0.01, 0.7, 5.0, 50.0, 1e4])
