@@ -91,7 +91,7 @@ def test_p_outside_0_to_1_is_refused(p: float) -> None:
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="p must be a number"):
         Dropout("half")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="rng must be a numpy.random.Generator or None, got int"):
+    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator or None, got int"):
         Dropout(0.5, rng=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="floating point"):
         Dropout(0.5).forward(np.arange(4))

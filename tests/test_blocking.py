@@ -1,0 +1,165 @@
+"""Blocks, threads and sums: whatever the split, the numbers are those of the whole."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.arrays import LAYOUTS, draw_array
+
+from uanref import blocking
+
+
+@given(
+    samples=st.integers(1, 50),
+    floats=st.integers(0, 40),
+    block_bytes=st.integers(1, 2000),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_blocks_cover_every_sample_once_and_fit(samples: int, floats: int, block_bytes: int, dtype: str) -> None:
+    x = np.zeros((samples, 2), dtype=dtype)
+    blocks = blocking.sample_blocks(x, floats, block_bytes)
+    assert [i for block in blocks for i in range(samples)[block]] == list(range(samples))
+    for block in blocks:
+        held = block.stop - block.start
+        assert held >= 1
+        assert held == 1 or held * floats * x.itemsize <= block_bytes
+
+
+def test_blocks_end_at_the_longest_sum() -> None:
+    blocks = blocking.sample_blocks(np.zeros((10_000, 1)), 1, block_bytes=1 << 30)
+    assert max(b.stop - b.start for b in blocks) == blocking.BLOCK_SAMPLES
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_walk_returns_results_in_block_order_by_any_number_of_threads(workers: int) -> None:
+    x = draw_array((97, 11), 0)
+    out = np.zeros_like(x)
+
+    def task(block: slice, scratch: blocking.Scratch) -> float:
+        buffer = scratch("double", x[block].shape, x)
+        np.multiply(x[block], 2.0, out=buffer)
+        out[block] = buffer
+        return float(buffer.sum())
+
+    blocks = blocking.sample_blocks(x, 11, 11 * 8 * 5)
+    assert len(blocks) > 3
+    with blocking.limit_threads(workers):
+        parts = blocking.walk(task, blocks, elements=blocking.THREADED_ELEMENTS)
+    np.testing.assert_array_equal(out, 2.0 * x)
+    assert parts == [float((2.0 * x[block]).sum()) for block in blocks]
+
+
+def test_small_walks_stay_on_the_calling_thread() -> None:
+    blocks = blocking.sample_blocks(np.zeros((8, 1)), 1, 8)
+    with blocking.limit_threads(4):
+        names = blocking.walk(lambda block, scratch: threading.get_ident(), blocks, elements=8)
+    assert set(names) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_error_in_a_block_reaches_the_caller_and_the_next_walk_works(workers: int) -> None:
+    blocks = blocking.sample_blocks(np.zeros((30, 1)), 1, 8)
+
+    def task(block: slice, scratch: blocking.Scratch) -> int:
+        if block.start == 17:
+            raise ArithmeticError("block 17")
+        return block.start
+
+    with blocking.limit_threads(workers):
+        with pytest.raises(ArithmeticError, match="block 17"):
+            blocking.walk(task, blocks, elements=10**6)
+        again = blocking.walk(lambda block, scratch: block.start, blocks, elements=10**6)
+    assert again == list(range(30))
+
+
+def test_scratch_reuses_a_buffer_and_grows_it() -> None:
+    scratch, x = blocking.Scratch(), np.zeros(1, dtype="float32")
+    first = scratch("a", (4, 5), x)
+    assert first.shape == (4, 5)
+    assert first.dtype == "float32"
+    assert np.shares_memory(first, scratch("a", (2, 3), x))
+    assert not np.shares_memory(first, scratch("b", (2, 3), x))
+    assert scratch("a", (100,), x).shape == (100,)
+    assert scratch("a", (2,), np.zeros(1)).dtype == "float64"
+
+
+def test_threads_follow_the_environment_and_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert blocking.threads() == 3
+    for unusable in ("0", "-2", "two", ""):
+        monkeypatch.setenv("OMP_NUM_THREADS", unusable)
+        assert blocking.threads() >= 1
+    with blocking.limit_threads(5):
+        assert blocking.threads() == 5
+        with blocking.limit_threads(1):
+            assert blocking.threads() == 1
+        assert blocking.threads() == 5
+
+
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))
+
+
+@given(shape=shapes, seed=st.integers(0, 10**6), layout=st.sampled_from(LAYOUTS))
+def test_sums_over_rows_and_samples(shape: tuple[int, ...], seed: int, layout: str) -> None:
+    z = draw_array(shape, seed, layout=layout)
+    np.testing.assert_allclose(blocking.sum_rows(z), z.sum(-1), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(blocking.sum_samples(z), z.sum((0, 2)), rtol=1e-12, atol=1e-13)
+
+
+def test_long_rows_keep_their_digits_in_float32() -> None:
+    z = np.full((2, 100_000), 0.1, dtype="float32")
+    np.testing.assert_allclose(blocking.sum_rows(z), 1e4, rtol=1e-6)
+
+
+@given(shape=shapes, seed=st.integers(0, 10**6), layout=st.sampled_from(LAYOUTS))
+def test_rows_and_channel_values_broadcast(shape: tuple[int, ...], seed: int, layout: str) -> None:
+    x = draw_array((*shape, 2), seed, layout=layout)
+    rows = blocking.as_rows(x)
+    assert rows.shape == (*shape[:2], shape[2] * 2)
+    values = draw_array((3, shape[1]), seed + 1)
+    product = rows * blocking.per_channel(values, rows.shape[-1])[:, :, :, :]
+    np.testing.assert_array_equal(product, rows[None] * values[:, None, :, None])
+
+
+@given(samples=st.integers(2, 30), channels=st.integers(1, 3), spatial=st.integers(1, 5), seed=st.integers(0, 10**6))
+def test_merged_moments_are_those_of_the_whole(samples: int, channels: int, spatial: int, seed: int) -> None:
+    x = draw_array((samples, channels, spatial), seed) + 1e4  # a difference of squares would lose 8 digits
+    w = np.random.default_rng(seed).uniform(0.1, 1.0, x.shape)
+    parts = []
+    for block in (slice(0, samples // 2), slice(samples // 2, samples)):
+        weight = w[block].sum((0, 2))
+        mean = (w[block] * x[block]).sum((0, 2)) / weight
+        scatter = (w[block] * (x[block] - mean[:, None]) ** 2).sum((0, 2))
+        parts.append((weight, mean, scatter))
+    weight, mean, variance = blocking.merge_moments(parts, x.dtype)
+    whole = (w * x).sum((0, 2)) / w.sum((0, 2))
+    np.testing.assert_allclose(weight, w.sum((0, 2)), rtol=1e-12)
+    np.testing.assert_allclose(mean, whole, rtol=1e-12)
+    np.testing.assert_allclose(
+        variance, (w * (x - whole[:, None]) ** 2).sum((0, 2)) / w.sum((0, 2)), rtol=1e-8, atol=1e-14
+    )
+
+
+def test_nothing_that_weighs_nothing_has_moments_of_zero() -> None:
+    zero = np.zeros(2)
+    for merged in blocking.merge_moments([(zero, zero, zero), (zero, zero, zero)], np.dtype("float64")):
+        np.testing.assert_array_equal(merged, zero)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_channel_moments_across_blocks(dtype: str) -> None:
+    x = draw_array((9000, 3, 2), 1, dtype=dtype)  # more than one block of samples
+    mean, variance = blocking.channel_moments(x)
+    assert mean.dtype == variance.dtype == dtype
+    np.testing.assert_allclose(mean, x.astype("float64").mean((0, 2)), atol=1e-6)
+    np.testing.assert_allclose(variance, x.astype("float64").var((0, 2)), rtol=1e-5)
+
+
+def test_merged_sums_add_in_double_precision() -> None:
+    parts = [np.array([1e8], dtype="float32")] + [np.array([1.0], dtype="float32")] * 64
+    assert blocking.merge_sums(parts, np.dtype("float32"))[0] == np.float32(1e8 + 64)
+    assert blocking.merge_sums(parts[:1], np.dtype("float32")) is parts[0]
