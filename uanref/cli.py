@@ -8,6 +8,7 @@ Modules that take long to import are imported inside the commands that need them
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import shlex
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; ``sys.argv[1:]`` if None.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks "±" shows "?" instead of failing
+            stream.reconfigure(errors="replace")
     if os.environ.get("UANREF_DEBUG", "") not in ("", "0"):
         return _run(arguments)
     try:
@@ -58,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", 130)
     except _UsageError as error:
         return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
-    except ArithmeticError as error:  # the trainer's NonFiniteError
-        return _complain(_sentence(error), 1)
+    except ArithmeticError as error:
+        from uanref.training.trainer import NonFiniteError
+
+        return _complain(_sentence(error), 1 if isinstance(error, NonFiniteError) else 2)
     except MemoryError as error:
         return _complain(f"not enough memory ({_sentence(error)}): use a smaller model, batch or data set", 2)
     except (ValueError, TypeError, OSError, KeyError, RuntimeError) as error:
@@ -172,7 +178,7 @@ def compare(
     ] = "none,bn,uan,uan-learned",
     components: Components = 3,
     seeds: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how many: seeds 0 to N-1")] = 3,
-    epochs: Epochs = 15,
+    epochs: Epochs = 30,
     lr: Annotated[
         Any,
         typer.Option(
@@ -236,7 +242,7 @@ def train(
     ] = None,
     epochs: Annotated[
         int, typer.Option(metavar="N", parser=_whole(1), help="in all, those of a resumed checkpoint included")
-    ] = 15,
+    ] = 30,
     lr: Annotated[
         Any, typer.Option(metavar="RATE", parser=_positive, help="0.1 for sgd, 0.01 for adam and adamw if left out")
     ] = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,14 @@ COLORS = {
     "uan-joint": "#cc79a7",
 }
 COMPONENT_COLORS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-LINE_STYLES = ("-", "--", "-.", ":")
+STYLES: dict[str, Any] = {
+    "none": "-",
+    "bn": "--",
+    "uan": "-.",
+    "uan-learned": ":",
+    "uan-joint": (0, (5, 1, 1, 1, 1, 1)),
+}
+DEPTH_STYLES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def curves(histories: Mapping[str, Mapping[str, Sequence[Mapping[str, Array]]]],
     norms = list(dict.fromkeys(norm for by_norm in histories.values() for norm in by_norm))
     for (row, by_norm), (left, right) in zip(histories.items(), axes, strict=True):
         for norm, runs in by_norm.items():
-            style = {"color": COLORS[norm], "linestyle": LINE_STYLES[norms.index(norm) % len(LINE_STYLES)]}
+            style = {"color": COLORS[norm], "linestyle": STYLES[norm]}
             _mean_and_range(left, [np.asarray(run["train_loss"]) for run in runs], style)
             _mean_and_range(right, [100 * np.asarray(run["validation_accuracy"]) for run in runs], style)
         left.set_yscale("log")
@@ -92,10 +100,9 @@ def curves(histories: Mapping[str, Mapping[str, Sequence[Mapping[str, Array]]]],
             axis.set_xlabel("epoch")
             _whole_ticks(axis)
             if len(histories) > 1:
-                axis.set_title(row)
+                axis.set_title(row, fontsize=10)
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=COLORS[norm], linestyle=LINE_STYLES[i % len(LINE_STYLES)], label=norm)
-        for i, norm in enumerate(norms)
+        Line2D([], [], color=COLORS[norm], linestyle=STYLES[norm], label=norm) for norm in norms
     ]
     handles.append(Patch(color=GREY, alpha=0.3, label="lowest to highest seed"))
     _finish(figure, title, handles)
@@ -130,7 +137,7 @@ def activations(rows: Sequence[Activations], title: str) -> Figure:
     ]
     if any(row.is_mixture for row in rows):
         handles += [
-            Line2D([], [], color=_component_color(k), linewidth=1.2, label=rf"$\lambda_{{{k + 1}}}\,$component {k + 1}")
+            Line2D([], [], color=_component_color(k), linewidth=1.2, label=_component_label(k + 1))
             for k in range(min(most, len(COMPONENT_COLORS)))
         ]
         if most > len(COMPONENT_COLORS):
@@ -140,16 +147,13 @@ def activations(rows: Sequence[Activations], title: str) -> Figure:
     return figure
 
 
-def gradients(
-    norms: Mapping[str, Mapping[str, Mapping[str, tuple[Array, Array]]]], title: str, unit: str = "epochs"
-) -> Figure:
+def gradients(norms: Mapping[str, Mapping[str, Mapping[str, tuple[Array, Array]]]], title: str) -> Figure:
     """Draw the norm of every layer's gradient over training, one panel a norm.
 
     Args:
         norms: by row title (one row a learning rate), then by norm, then by layer from the input to
-            the output: the times and the gradient norms, ``(reports,)`` each.
+            the output: the epochs and the gradient norms, ``(reports,)`` each.
         title: above everything.
-        unit: what the times count.
     """
     columns = max(len(by_norm) for by_norm in norms.values())
     figure, axes = _grid(len(norms), columns, width=max(2.6 * columns, 5.2), row_height=3.0, share=True)
@@ -159,8 +163,8 @@ def gradients(
             for layer, (times, values) in lines.items():
                 axis.plot(times, values, **_depth_style(layers.index(layer), len(layers)))
             axis.set_yscale("log")
-            axis.set_title(norm if len(norms) == 1 else f"{norm}, {row}")
-            axis.set_xlabel(unit)
+            axis.set_title(norm if len(norms) == 1 else f"{norm}, {row}", fontsize=10)
+            axis.set_xlabel("epoch")
             _whole_ticks(axis)
         for axis in panels[len(by_norm) :]:
             axis.set_axis_off()
@@ -196,16 +200,22 @@ def _grid(rows: int, columns: int, *, width: float, row_height: float, share: bo
         axis.grid(True, color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
+        axis.tick_params(which="both", labelsize=8)
     return figure, axes
 
 
 def _finish(figure: Figure, title: str, handles: Sequence[Line2D | Patch]) -> None:
     figure.suptitle(title, fontsize=10)
-    # As many entries a row as fit: an entry takes about 0.085 inches a character and 0.6 for its sample.
-    widest = max(0.6 + 0.085 * len(str(handle.get_label()).replace(r"$\lambda", "")) for handle in handles)
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
+    # One row if it fits, else equal columns: an entry takes about 0.085 inches a character and 0.7 for its sample.
+    sizes = [0.7 + 0.085 * len(_shown(str(handle.get_label()))) for handle in handles]
+    width = float(figure.get_figwidth())
+    columns = len(handles) if sum(sizes) <= width else max(1, int(width / max(sizes)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _shown(label: str) -> str:
+    """Return about as many characters as a label with mathematics shows."""
+    return re.sub(r"\\[a-z]+|[${}_^\\]", "", label)
 
 
 def _mean_and_range(axis: Axes, lines: Sequence[Array], style: Mapping[str, Any]) -> None:
@@ -228,9 +238,10 @@ def _mean_and_range(axis: Axes, lines: Sequence[Array], style: Mapping[str, Any]
 
 
 def _zoom_accuracy(axis: Axes) -> None:
-    """Let the top be 100 % and spread what lies near it: a linear axis would squeeze 95 to 100 %."""
+    """Show the top: curves that end near 100 % may enter from below the panel."""
+    ends = [float(np.asarray(line.get_ydata())[-1]) for line in axis.lines]
     low, _ = axis.get_ylim()
-    axis.set_ylim(max(0.0, min(low, 95.0)), 100.5)
+    axis.set_ylim(max(low, 0.0, min(80.0, *ends) - 10.0 if ends else 0.0), 100.5)
 
 
 def _whole_ticks(axis: Axes) -> None:
@@ -238,15 +249,27 @@ def _whole_ticks(axis: Axes) -> None:
 
 
 def _histogram_and_densities(axis: Axes, row: Activations, j: int) -> None:
-    """Draw channel ``j`` of a row."""
+    """Draw channel ``j`` of a row.
+
+    The panel is wide enough for the samples and for all components, wherever training left
+    them, and at most twice as high as the samples need: a narrow component leaves it at the top.
+    """
     samples = row.samples[j]
     center, spread = float(samples.mean()), float(samples.std())
-    axis.hist(samples, bins=40, density=True, color=GREY, alpha=0.45)
-    # A collapsed channel (ReLU's dead unit) has no density to draw.
+    # Few samples in many bins would be a comb.
+    bins = int(np.clip(1.5 * np.sqrt(samples.size), 8, 40))
+    heights, _, _ = axis.hist(samples, bins=bins, density=True, color=GREY, alpha=0.45)
+    top = float(np.max(heights))
     low, high = axis.get_xlim()
-    grid = np.linspace(low, high, 400)
-    if spread > 0:
-        axis.plot(grid, _gaussian(grid, center, spread**2), color=COLORS["bn"], linestyle="--", linewidth=1.4)
+    if row.is_mixture:
+        reach = 3 * np.sqrt(row.variances[:, j])
+        low = min(low, float((row.means[:, j] - reach).min()))
+        high = max(high, float((row.means[:, j] + reach).max()))
+    grid = np.linspace(low, high, 2000)
+    if spread > 0:  # a channel that is constant has no density to draw
+        gaussian = _gaussian(grid, center, spread**2)
+        top = max(top, float(gaussian.max()))
+        axis.plot(grid, gaussian, color=COLORS["bn"], linestyle="--", linewidth=1.4)
     if row.is_mixture:
         total = np.zeros_like(grid)
         for k in range(len(row.weights)):
@@ -254,11 +277,18 @@ def _histogram_and_densities(axis: Axes, row: Activations, j: int) -> None:
             axis.plot(grid, component, color=_component_color(k), linewidth=1.1)
             total += component
         axis.plot(grid, total, color=BLACK, linewidth=1.4)
+        top = max(top, min(float(total.max()), 1.9 * top))
+    axis.set_xlim(low, high)
+    axis.set_ylim(0, 1.05 * top)
 
 
 def _gaussian(x: Array, mean: float, variance: float) -> Array:
     density: Array = np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
     return density
+
+
+def _component_label(k: int) -> str:
+    return rf"$\lambda_{k}\,\mathcal{{N}}(\mu_{k},\,\sigma_{k}^2)$"
 
 
 def _component_color(k: int) -> str:
@@ -269,4 +299,4 @@ def _depth_style(index: int, count: int) -> dict[str, Any]:
     """Return a line style for layer ``index`` of ``count``: dark at the input, light at the output."""
     # Viridis without its lightest quarter, which vanishes on white.
     color = matplotlib.colormaps["viridis"](0.78 * index / max(1, count - 1))
-    return {"color": color, "linestyle": LINE_STYLES[index % len(LINE_STYLES)], "linewidth": 1.5}
+    return {"color": color, "linestyle": DEPTH_STYLES[index % len(DEPTH_STYLES)], "linewidth": 1.5}

@@ -22,6 +22,7 @@ import numpy as np
 import scipy.special
 import threadpoolctl
 from rich.table import Table
+from rich.text import Text
 
 from uanref import backend, blocking, data, models
 from uanref.backend import Array
@@ -43,6 +44,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
 TARGET = 0.95  # the validation accuracy that "epochs to 95 %" waits for
+MAX_SEEDS = 10_000  # a slip of the keyboard should not fill the memory with plans
 CHANNELS = 4  # how many channels activations.png shows
 
 
@@ -73,7 +75,7 @@ class Settings:
     norms: tuple[str, ...] = ("none", "bn", "uan", "uan-learned")
     components: int = 3
     seeds: int = 3
-    epochs: int = 15
+    epochs: int = 30
     lrs: tuple[float, ...] = ()
     batch_size: int = 64
     optimizer: str = "adam"
@@ -86,6 +88,8 @@ class Settings:
             choice("norm", norm, models.NORMS)
         for option in ("components", "seeds", "epochs", "batch_size"):
             count(option, getattr(self, option))
+        if self.seeds > MAX_SEEDS:
+            raise ValueError(f"seeds must be <= {MAX_SEEDS}, got {self.seeds}: seeds says how many runs of each norm")
         if not self.lrs:
             object.__setattr__(self, "lrs", (LEARNING_RATES[self.optimizer],))
         for lr in _distinct("learning rates", self.lrs):
@@ -174,7 +178,7 @@ class Comparison:
 
     def table(self) -> Table:
         """Return the printed table: a row for each norm and learning rate."""
-        found = Table(caption=f"{self.caption()}", caption_justify="left", caption_style="")
+        found = Table(caption=Text(self.caption()), caption_justify="left", caption_style="")
         grid = len(self.settings.lrs) > 1
         found.add_column("norm", no_wrap=True)
         if grid:
@@ -219,7 +223,8 @@ class Comparison:
         rows = [run.activations for run in self.runs if run.activations is not None]
         if rows:
             pictures["activations.png"] = plots.activations(
-                rows, f"{self._title()}: inputs of the first norm layer after training (seed 0)"
+                rows,
+                f"{self._title()}: inputs of the first norm layer after training (seed 0, lr {self.settings.lrs[0]:g})",
             )
         written = []
         for name, figure in pictures.items():
@@ -351,7 +356,8 @@ def run(
             finished(one)
     except KeyboardInterrupt:
         comparison.interrupted = True
-    comparison.runs.sort(key=lambda one: tasks.index((one.norm, one.lr, one.seed)))
+    order = {task: i for i, task in enumerate(tasks)}
+    comparison.runs.sort(key=lambda one: order[one.norm, one.lr, one.seed])
     return comparison
 
 
@@ -586,7 +592,7 @@ def _cells(runs: Sequence[Run]) -> tuple[str, str, str, str]:
     if len(scored) > 1:
         accuracy += f" ± {statistics.stdev(scored):.2f}"
     if lost := len(runs) - len(scored):
-        accuracy += f"{', ' if scored else ''}{lost} of {len(runs)} diverged"
+        accuracy = "\n".join(filter(None, [accuracy, f"{lost} of {len(runs)} diverged"]))
 
     reached = [epoch for run in runs if (epoch := run.history.epochs_to(TARGET)) is not None]
     epochs = f"{statistics.mean(reached):.1f}" if reached else "not reached"

@@ -7,6 +7,7 @@ import platform
 from importlib import metadata
 
 from rich.table import Table
+from rich.text import Text
 
 import uanref
 from uanref import backend, blocking
@@ -40,7 +41,7 @@ def table() -> Table:
     facts.add_row("threads", f"{blocking.threads()} ({source})")
     for name in backend.BACKENDS:
         usable, reason = backend.available(name)
-        facts.add_row(f"backend {name}", f"{'usable' if usable else 'not usable'}: {reason}")
+        facts.add_row(f"backend {name}", Text(f"{'usable' if usable else 'not usable'}: {reason}"))
     return facts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import rich.box
 from rich.table import Table
+from rich.text import Text
 
 from uanref import backend, data, models
 from uanref.experiments import compare, files
@@ -57,7 +58,7 @@ class Trained:
         """Return what was trained and how good it is."""
         history = self.trainer.history
         facts = _facts()
-        facts.add_row("data", compare.describe(self.trainer.splits))
+        facts.add_row("data", Text(compare.describe(self.trainer.splits)))
         facts.add_row("parameters", f"{compare.size(self.trainer.model):,}")
         facts.add_row("epochs", f"{len(history)}" + (" (interrupted)" if self.interrupted else ""))
         if history.epochs:
@@ -132,8 +133,8 @@ def evaluate(path: str, dataset: str | None = None, backend_name: str = "numpy")
                 )
         loss, accuracy = score(model, SoftmaxCrossEntropy(), splits.test)
     facts = _facts()
-    facts.add_row("checkpoint", str(path))
-    facts.add_row("data", compare.describe(splits))
+    facts.add_row("checkpoint", Text(str(path)))
+    facts.add_row("data", Text(compare.describe(splits)))
     facts.add_row("test", _score(loss, accuracy))
     return facts
 

@@ -1,0 +1,477 @@
+"""The command line: what it prints, writes and answers to bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from uanref import __version__, backend
+from uanref.cli import main
+from uanref.plots import DPI
+
+TINY = ["--model", "mlp", "--epochs", "1", "--seeds", "1", "--jobs", "1"]
+PICTURES = ("curves.png", "activations.png", "gradients.png")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One small comparison that several tests look at."""
+    folder = tmp_path_factory.mktemp("compare") / "new" / "results"
+    assert main(["compare", *TINY, "--norms", "bn,uan", "--epochs", "2", "--quiet", "--out", str(folder)]) == 0
+    return folder
+
+
+def assert_refused(capsys, arguments, *words, code=2):
+    """Exit code 2 and one line on standard error that holds all ``words``; nothing on standard output."""
+    assert main([str(argument) for argument in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert str(word) in err, err
+
+
+# --- compare --------------------------------------------------------------------------------------
+
+
+def test_compare_writes_what_it_promises(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*PICTURES, "results.json"])
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert set(results) == {"command", "versions", "runs"}
+    assert results["command"].startswith("uanref compare --model mlp")
+    assert results["versions"]["uanref"] == __version__
+    assert results["versions"]["numpy"] == np.__version__
+    assert [(run["norm"], run["seed"], run["lr"]) for run in results["runs"]] == [("bn", 0, 0.01), ("uan", 0, 0.01)]
+    for run in results["runs"]:
+        assert set(run) == {"norm", "seed", "lr", "test_accuracy", "seconds_per_epoch", "parameters", "history"}
+        assert 0.3 < run["test_accuracy"] <= 1  # two epochs on digits
+        assert run["seconds_per_epoch"] > 0
+        assert len(run["history"]["epochs"]) == 2
+        assert {"train_loss", "validation_accuracy", "epoch"} <= set(run["history"]["epochs"][0])
+    bn, uan = (run["parameters"] for run in results["runs"])
+    # K = 3 components with mean, variance and prior on 128 + 64 channels.
+    assert uan - bn == 3 * 3 * (128 + 64)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_compare_pictures_decode(folder, name):
+    height, width, channels = imread(folder / name).shape
+    assert channels == 4
+    assert 5 * DPI <= width <= 14 * DPI
+    assert 3 * DPI <= height <= 14 * DPI
+    assert imread(folder / name)[..., :3].std() > 0.01  # not blank
+
+
+def test_compare_prints_a_table_that_fits(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    arguments = ["compare", *TINY, "--norms", "none,bn", "--lr", "0.01,0.001", "--out", str(tmp_path / "r")]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    table, written = out.split("Written to ")
+    assert all(len(line) <= 80 for line in table.splitlines())
+    for text in ("norm", "test accuracy", "s / epoch", "parameters", "none", "bn", "0.01", "0.001", "to train on"):
+        assert text in table
+    assert "results.json" in written
+    # A line per finished run where there is no terminal.
+    assert len(err.splitlines()) == 4
+    assert err.startswith("1 of 4 runs: none, lr 0.01, seed 0:")
+
+
+def test_compare_quiet_has_no_progress(tmp_path, capsys):
+    assert main(["compare", *TINY, "--norms", "none", "--quiet", "--out", str(tmp_path / "r")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "none" in out
+
+
+def test_compare_keeps_older_results_unless_forced(folder, capsys):
+    before = (folder / "results.json").read_bytes()
+    arguments = ["compare", *TINY, "--norms", "bn", "--quiet", "--out", str(folder)]
+    assert_refused(capsys, arguments, "already holds results.json", "--force")
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_compare_force_overwrites(tmp_path):
+    arguments = ["compare", *TINY, "--norms", "bn", "--quiet", "--out", str(tmp_path)]
+    (tmp_path / "results.json").write_text("old", encoding="utf-8")
+    assert main([*arguments, "--force"]) == 0
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["runs"][0]["norm"] == "bn"
+
+
+def test_divergence_is_a_result_and_an_exit_code(tmp_path, capsys):
+    arguments = ["compare", *TINY, "--norms", "none", "--optimizer", "sgd", "--lr", "1e30", "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 1 diverged" in " ".join(out.split())
+    assert "every run diverged" in err
+    (run,) = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["runs"]
+    assert run["test_accuracy"] is None
+    assert "non-finite" in run["history"]["stopped"]
+
+
+BAD_NUMBERS = [
+    (option, value)
+    for option, values in {
+        "--seeds": ("0", "-1", "1.5", "nan", "many", ""),
+        "--epochs": ("0", "-3", "inf"),
+        "--components": ("0", "-1", "x"),
+        "--batch-size": ("0", "-64", "1e3"),
+        "--jobs": ("0", "-1", "two"),
+        "--lr": ("0", "-0.1", "nan", "inf", "0.1,nan", "0.1,,0.2", "", ",", "fast"),
+        "--norms": ("", ",", "bn,,uan"),
+    }.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("option", "value"), BAD_NUMBERS)
+def test_compare_refuses_bad_numbers_and_lists(option, value, tmp_path, capsys):
+    out = tmp_path / "results"
+    assert_refused(capsys, ["compare", *TINY, "--out", out, option, value], option, "expected", "got")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--norms", "bn,layernorm", ["layernorm", "uan-learned"]),
+        ("--norms", "bn,uan,bn", ["norms", "bn", "twice"]),
+        ("--lr", "0.1,0.01,0.10", ["learning rates", "0.1", "twice"]),
+        ("--dataset", "mnist", ["mnist", "digits", "fashion-small"]),
+        ("--dataset", "idx:/nowhere/at-all", ["/nowhere/at-all"]),
+        ("--model", "transformer", ["transformer", "mlp", "cnn"]),
+        ("--optimizer", "lion", ["lion", "adamw"]),
+        ("--backend", "jax", ["jax", "numpy", "cupy"]),
+        ("--batch-size", "1", ["BatchNorm"]),
+        ("--components", "10000000000000", []),
+        ("--unknown", "1", ["--unknown"]),
+    ],
+)
+def test_compare_refuses_bad_names(option, value, words, tmp_path, capsys):
+    out = tmp_path / "deep" / "results"
+    assert_refused(capsys, ["compare", *TINY, "--norms", "bn,uan", "--out", out, option, value], *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_idx(path, array):
+    content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype("u1").tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for part, samples in (("train", 60), ("t10k", 20)):
+        write_idx(folder / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (samples, 8, 8)))
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(samples) % 4)
+    return folder
+
+
+def test_compare_trains_on_idx_files(idx_folder, tmp_path, capsys):
+    idx_folder = idx_folder.rename(tmp_path / "a [bold] name")  # must not be read as markup
+    arguments = ["compare", *TINY, "--dataset", f"idx:{idx_folder}", "--norms", "uan", "--out", tmp_path / "r"]
+    assert main([str(argument) for argument in arguments]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "54 images to train on, 6 to validate, 20 to test" in out
+    assert "[bold]" in out
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "garbage", "missing"])
+def test_compare_refuses_spoiled_idx_files(spoil, idx_folder, tmp_path, capsys):
+    victim = idx_folder / "train-images-idx3-ubyte"
+    if spoil == "missing":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-7] if spoil == "truncate" else b"no such thing")
+    arguments = ["compare", *TINY, "--dataset", f"idx:{idx_folder}", "--out", tmp_path / "r"]
+    assert_refused(capsys, arguments, "train-images-idx3-ubyte")
+    assert not (tmp_path / "r").exists()
+
+
+def test_compare_refuses_an_out_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    assert_refused(capsys, ["compare", *TINY, "--out", tmp_path / "file"], "--out", "is a file")
+    assert_refused(capsys, ["compare", *TINY, "--out", tmp_path / "file" / "below"], "--out")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write")
+def test_compare_refuses_an_unwritable_out(capsys):
+    assert_refused(capsys, ["compare", *TINY, "--out", "/proc/self/results"], "--out", "/proc/self/results")
+
+
+@pytest.mark.parametrize("command", [["compare"], ["train"], ["check"], ["bench"]])
+def test_cupy_without_a_gpu_is_one_sentence(command, capsys):
+    usable, reason = backend.available("cupy")
+    if usable:
+        pytest.skip("CuPy works here")
+    assert_refused(capsys, [*command, "--backend", "cupy"], " ".join(reason.split()))
+
+
+def test_failures_while_writing_leave_no_half_files(tmp_path, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device", "results")
+
+    monkeypatch.setattr("uanref.plots.FigureCanvasAgg.print_figure", fail)
+    out = tmp_path / "results"
+    assert_refused(capsys, ["compare", *TINY, "--norms", "bn", "--quiet", "--out", out], "No space left")
+    assert not out.exists()
+
+
+# --- interruption ---------------------------------------------------------------------------------
+
+
+def _start(arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-m", "uanref", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, to be interrupted as a terminal would
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupt_keeps_what_was_finished(jobs, tmp_path):
+    # Seed 0 of "none" finishes in a moment; the many others would take minutes.
+    arguments = ["compare", "--model", "mlp", "--epochs", "3", "--seeds", "400", "--jobs", jobs, "--out", "r"]
+    process = _start(arguments, tmp_path)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "1 of 1600 runs" in first, first
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert re.search(r"interrupted: \d+ of 1600 runs finished", err)
+    results = json.loads((tmp_path / "r" / "results.json").read_text(encoding="utf-8"))
+    assert re.fullmatch(r"interrupted: \d+ of 1600 runs finished", results["note"])
+    assert 1 <= len(results["runs"]) < 1600
+    assert results["note"].split()[1] == str(len(results["runs"]))
+    assert "none" in out
+    assert {path.name for path in (tmp_path / "r").iterdir()} <= {*PICTURES, "results.json"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupt_before_anything_finished_leaves_nothing(jobs, tmp_path):
+    process = _start(["compare", "--epochs", "100000", "--jobs", jobs, "--out", "runs/r"], tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "runs" / "r").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "nothing was written" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_interrupted_training_saves_what_it_has(tmp_path):
+    arguments = ["train", "--model", "mlp", "--norm", "bn", "--epochs", "100000", "--save", "x.npz"]
+    process = _start(arguments, tmp_path)
+    assert process.stderr is not None
+    assert "epoch 1/100000" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "is saved" in err
+    assert "(interrupted)" in out
+    assert main(["evaluate", str(tmp_path / "x.npz")]) == 0
+
+
+# --- the other commands ---------------------------------------------------------------------------
+
+TRAIN = ["train", "--model", "mlp", "--norm", "bn", "--quiet"]
+
+
+def test_train_save_evaluate_resume(tmp_path, capsys):
+    path = tmp_path / "bn.npz"
+    assert main([*TRAIN, "--epochs", "2", "--schedule", "constant", "--save", str(path)]) == 0
+    trained = capsys.readouterr().out
+    score = re.search(r"test\s+(accuracy [\d.]+ %)", trained)
+    assert score is not None, trained
+
+    assert main(["evaluate", str(path)]) == 0
+    assert score.group(1) in capsys.readouterr().out
+
+    more = tmp_path / "more.npz"
+    assert main(["train", "--resume", str(path), "--epochs", "3", "--save", str(more), "--quiet"]) == 0
+    resumed = capsys.readouterr().out
+    whole = tmp_path / "whole.npz"
+    assert main([*TRAIN, "--epochs", "3", "--schedule", "constant", "--save", str(whole)]) == 0
+    straight = capsys.readouterr().out
+
+    def scores(text):
+        return re.findall(r"accuracy [\d.]+ %, loss [\d.]+", text)
+
+    assert len(scores(resumed)) == 3
+    assert scores(resumed) == scores(straight)
+
+
+def test_train_prints_lines_where_there_is_no_terminal(capsys):
+    assert main(["train", "--model", "mlp", "--epochs", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 2
+    assert "parameters" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--norm", "nope"], ["nope", "uan-learned"]),
+        (["--model", "nope"], ["nope", "mlp"]),
+        (["--schedule", "nope"], ["nope", "cosine"]),
+        (["--optimizer", "nope"], ["nope", "adamw"]),
+        (["--dataset", "nope"], ["nope", "digits"]),
+        (["--lr", "nan"], ["--lr", "nan"]),
+        (["--lr", "0"], ["--lr", "> 0"]),
+        (["--epochs", "0"], ["--epochs"]),
+        (["--batch-size", "-1"], ["--batch-size"]),
+        (["--components", "0"], ["--components"]),
+        (["--seed", "-1"], ["--seed", ">= 0"]),
+        (["--save", "/nowhere/at/all.npz"], ["--save", "/nowhere/at"]),
+        (["--save", "."], ["--save", "folder"]),
+        (["--resume", "/nowhere/at/all.npz"], ["/nowhere/at/all.npz"]),
+        (["--resume", "x.npz", "--norm", "bn", "--batch-size", "8"], ["--norm, --batch-size", "checkpoint"]),
+    ],
+)
+def test_train_refuses(arguments, words, capsys):
+    assert_refused(capsys, ["train", "--quiet", *arguments], *words)
+
+
+def test_train_divergence_is_exit_code_1(tmp_path, capsys):
+    arguments = ["train", "--model", "mlp", "--norm", "none", "--optimizer", "sgd", "--lr", "1e30", "--quiet"]
+    assert_refused(capsys, [*arguments, "--save", tmp_path / "x.npz"], "non-finite", code=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_refuses_epochs_that_are_done(tmp_path, capsys):
+    path = tmp_path / "bn.npz"
+    assert main([*TRAIN, "--epochs", "1", "--save", str(path)]) == 0
+    capsys.readouterr()
+    assert_refused(capsys, ["train", "--resume", path, "--epochs", "1"], "1 epochs behind it", "--epochs")
+    assert_refused(capsys, ["train", "--resume", path, "--epochs", "2"], "learning rate falls to 0 at epoch 1")
+
+
+def test_evaluate_refuses(tmp_path, capsys):
+    assert_refused(capsys, ["evaluate", tmp_path / "none.npz"], "none.npz")
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    assert_refused(capsys, ["evaluate", tmp_path / "bad.npz"], "bad.npz")
+    path = tmp_path / "bn.npz"
+    assert main([*TRAIN, "--epochs", "1", "--save", str(path)]) == 0
+    capsys.readouterr()
+    assert_refused(capsys, ["evaluate", path, "--dataset", "fashion-small"], "(1, 8, 8)", "(1, 28, 28)")
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"uanref {__version__}\n"
+
+
+def test_info_names_versions_and_backends(capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for text in (__version__, np.__version__, "scipy", "matplotlib", "backend numpy", "backend cupy", "cores"):
+        assert text in out
+    assert "OMP_NUM_THREADS=1" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["compare", "surplus"], ["evaluate"]])
+def test_usage_errors_are_one_sentence(arguments, capsys):
+    assert_refused(capsys, arguments)
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["evaluate"], ["check"], ["bench"], ["info"]])
+def test_help(command, capsys):
+    assert main([*command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Usage: uanref" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "compare" in "".join(capsys.readouterr())
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("UANREF_DEBUG", "1")
+    with pytest.raises(ValueError, match="unknown data set"):
+        main(["train", "--dataset", "nope"])
+
+
+def test_starting_imports_nothing_heavy():
+    code = "import sys, uanref.cli; print([m for m in ('matplotlib', 'joblib', 'cupy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class FakeRow:
+    def __init__(self, ok):
+        self.ok = ok
+
+
+def test_output_survives_a_terminal_without_unicode(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = ["compare", *TINY, "--seeds", "2", "--norms", "none", "--out", str(tmp_path / "r")]
+    done = subprocess.run([sys.executable, "-m", "uanref", *command], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"none" in done.stdout
+
+
+@pytest.mark.parametrize(("oks", "code"), [([True, True], 0), ([True, False], 1)])
+def test_check_exit_code(oks, code, monkeypatch, capsys):
+    check = pytest.importorskip("uanref.experiments.check")
+    asked = {}
+
+    def run(**options):
+        asked.update(options)
+        return [FakeRow(ok) for ok in oks]
+
+    monkeypatch.setattr(check, "run", run)
+    monkeypatch.setattr(check, "table", lambda rows: f"{len(rows)} rows")
+    assert main(["check", "--only", "linear", "--seed", "3"]) == code
+    out, err = capsys.readouterr()
+    assert out == "2 rows\n"
+    assert ("1 of 2 checks failed" in err) == (code == 1)
+    assert asked == {"backend": "numpy", "seed": 3, "only": "linear"}
+
+
+def test_bench_writes_json(tmp_path, monkeypatch, capsys):
+    suite = pytest.importorskip("uanref.bench.suite")
+    monkeypatch.setattr(suite, "run", lambda **options: [options])
+    monkeypatch.setattr(suite, "table", lambda rows: "measured")
+    monkeypatch.setattr(suite, "rows_as_json", lambda rows: rows)
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--repeats", "2", "--only", "conv", "--json", str(path)]) == 0
+    assert capsys.readouterr().out == "measured\n"
+    expected = [{"backend": "numpy", "repeats": 2, "only": "conv"}]
+    assert json.loads(path.read_text(encoding="utf-8")) == expected
+    assert_refused(capsys, ["bench", "--json", tmp_path / "no" / "x.json"], "--json", "there is no folder")
+    assert_refused(capsys, ["bench", "--repeats", "0"], "--repeats", ">= 1")

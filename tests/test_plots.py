@@ -1,0 +1,130 @@
+"""The pictures: what they draw, and that they survive runs that went wrong."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from uanref import plots
+from uanref.models import NORMS
+
+
+def _curve(epochs, start=0.5):
+    accuracy = np.linspace(start, 0.98, epochs) if epochs else np.array([])
+    return {"train_loss": np.exp(-np.arange(epochs) / 3.0), "validation_accuracy": accuracy}
+
+
+def _activations(norm="uan", channels=2, components=3):
+    rng = np.random.default_rng(0)
+    return plots.Activations(
+        norm=norm,
+        channels=tuple(range(channels)),
+        samples=rng.standard_normal((channels, 500)),
+        weights=np.full((components, channels), 1.0 / components),
+        means=rng.standard_normal((components, channels)),
+        variances=np.full((components, channels), 0.5),
+    )
+
+
+def test_every_norm_has_a_colour_of_its_own():
+    assert set(plots.COLORS) == set(NORMS)
+    assert len(set(plots.COLORS.values())) == len(NORMS)
+
+
+def test_curves_draw_the_mean_and_the_range():
+    runs = [_curve(4, 0.4), _curve(4, 0.6)]
+    figure = plots.curves({"lr 0.1": {"bn": runs}}, "a title")
+    left, right = figure.axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), runs[0]["train_loss"])
+    np.testing.assert_allclose(right.lines[0].get_ydata(), 100 * np.linspace(0.5, 0.98, 4))
+    np.testing.assert_allclose(right.lines[0].get_xdata(), [1, 2, 3, 4])
+    band = right.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(40)
+    assert "loss" in left.get_ylabel()
+    assert "%" in right.get_ylabel()
+
+
+def test_curves_of_runs_of_unlike_lengths():
+    figure = plots.curves({"lr 0.1": {"bn": [_curve(4), _curve(2), _curve(0)], "none": [_curve(0)]}}, "t")
+    left, _ = figure.axes
+    assert len(left.lines) == 1
+    assert len(left.lines[0].get_ydata()) == 4
+
+
+def test_curves_have_a_row_per_learning_rate():
+    by_norm = {"bn": [_curve(1)], "uan": [_curve(1)]}
+    figure = plots.curves({"lr 0.1": by_norm, "lr 0.01": by_norm}, "t")
+    assert [axis.get_title() for axis in figure.axes] == ["lr 0.1", "lr 0.1", "lr 0.01", "lr 0.01"]
+
+
+def test_activations_draw_components_their_sum_and_the_gaussian():
+    row = _activations()
+    figure = plots.activations([row], "t")
+    axis = figure.axes[0]
+    gaussian, *components, total = axis.lines
+    assert len(components) == 3
+    np.testing.assert_allclose(total.get_ydata(), sum(line.get_ydata() for line in components))
+    # Each is a density over the shown range, as is the histogram: areas are near 1.
+    grid = gaussian.get_xdata()
+    assert np.trapezoid(gaussian.get_ydata(), grid) == pytest.approx(1.0, abs=0.02)
+    mean = row.samples[0].mean()
+    assert grid[np.argmax(gaussian.get_ydata())] == pytest.approx(mean, abs=0.05)
+    bars = sum(bar.get_width() * bar.get_height() for bar in axis.patches)
+    assert bars == pytest.approx(1.0)
+
+
+def test_activations_of_bn_show_the_gaussian_alone():
+    figure = plots.activations([_activations("bn", components=1)], "t")
+    assert len(figure.axes[0].lines) == 1
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert not any("component" in label for label in labels)
+
+
+def test_activations_of_a_dead_channel():
+    row = _activations("bn", channels=1, components=1)
+    row.samples[:] = 0.0
+    axis = plots.activations([row], "t").axes[0]
+    assert len(axis.lines) == 0
+
+
+def test_gradients_have_a_panel_per_norm_and_a_line_per_layer():
+    times = np.arange(1, 4)
+    lines = {"1 Linear": (times, np.array([3.0, 2.0, 1.0])), "2 Linear": (times, np.array([1.0, np.nan, 0.1]))}
+    figure = plots.gradients({"lr 0.1": {"bn": lines, "uan": lines}}, "t")
+    assert [axis.get_title() for axis in figure.axes] == ["bn", "uan"]
+    for axis in figure.axes:
+        assert axis.get_yscale() == "log"
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), [3.0, 2.0, 1.0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1 Linear", "2 Linear"]
+
+
+def test_save_writes_the_promised_size_and_no_temporary_file(tmp_path):
+    figure = plots.curves({"lr 0.1": {"bn": [_curve(3)]}}, "t")
+    plots.save(figure, tmp_path / "curves.png")
+    height, width, _ = imread(tmp_path / "curves.png").shape
+    assert (width, height) == tuple(round(inches * plots.DPI) for inches in figure.get_size_inches())
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_save_leaves_the_old_picture_if_drawing_fails(tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+    figure = plots.curves({"lr 0.1": {"bn": [_curve(3)]}}, "t")
+
+    def fail(self, name, **options):
+        name.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(plots.FigureCanvasAgg, "print_figure", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(figure, path)
+    assert path.read_bytes() == b"old"
+    assert [found.name for found in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_drawing_leaves_the_global_state_alone():
+    before = dict(matplotlib.rcParams)
+    plots.activations([_activations()], "t")
+    assert dict(matplotlib.rcParams) == before
