@@ -97,6 +97,8 @@ def build(
     """
     choice("model", model, MODELS)
     choice("norm", norm, NORMS)
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape must be (channels, height, width), got {backend.shape_text(image_shape)}")
     channels, height, width = (count("image_shape", size) for size in image_shape)
     count("num_classes", num_classes, least=2)
     config = {
