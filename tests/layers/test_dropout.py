@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, draw_array
+from support.requirements import require_cupy
 
-from uanref import gradcheck
+from uanref import backend, gradcheck
 from uanref.layers.base import Sequential
 from uanref.layers.dropout import Dropout
 
@@ -80,6 +81,21 @@ def test_the_generator_is_found_and_its_state_repeats_the_mask() -> None:
 def test_without_a_generator_two_layers_agree() -> None:
     x = np.ones((4, 8))
     np.testing.assert_array_equal(Dropout(0.5).forward(x), Dropout(0.5, rng=np.random.default_rng(0)).forward(x))
+
+
+def test_a_device_drops_the_same_entries_and_is_not_waited_for() -> None:
+    require_cupy()
+    from support.strictcp import strict
+
+    x, dy = draw_array((4, 5), 1, dtype="float32"), draw_array((4, 5), 2, dtype="float32")
+    host, moved = Dropout(0.4), Dropout(0.4)
+    y, dx = host.forward(x), host.backward(dy)
+    with strict() as device:
+        on_device = backend.to_device(x, "cupy"), backend.to_device(dy, "cupy")
+        with device.sealed():
+            found = moved.forward(on_device[0]), moved.backward(on_device[1])
+        np.testing.assert_array_equal(backend.to_host(found[0]), y)
+        np.testing.assert_array_equal(backend.to_host(found[1]), dx)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
