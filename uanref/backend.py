@@ -198,8 +198,12 @@ def to_device(array: Array, name: str | None = None) -> Array:
         return array
     if name == "numpy":
         return to_host(array)
-    require(name)
-    moved: Array = module(name).asarray(array)
+    xp = module(name)
+    try:
+        moved: Array = xp.asarray(array)
+    except Exception:  # asking first, as require() does, would make the device wait at every move
+        require(name)
+        raise
     return moved
 
 

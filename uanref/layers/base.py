@@ -213,10 +213,10 @@ class Layer:
             BackendUnavailable: that backend cannot run here.
         """
         if isinstance(target, str) and target in backend.BACKENDS:
-            name = target
+            destination = target
 
             def move(array: Array) -> Array:
-                return backend.to_device(array, name)
+                return backend.to_device(array, destination)
         else:
             dtype = backend.dtype_of(target)
 
