@@ -1,9 +1,55 @@
 """uanref: normalization in neural networks, from scratch, with hand-derived backward passes."""
 
-from uanref import backend
+from uanref import backend, data, gradcheck
+from uanref.layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from uanref.layers.base import Layer, Parameter, Sequential
+from uanref.layers.conv import Conv2d
+from uanref.layers.dropout import Dropout
+from uanref.layers.flatten import Flatten
 from uanref.layers.linear import Linear
+from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from uanref.layers.residual import Residual
+from uanref.losses import MSE, SoftmaxCrossEntropy
+from uanref.norms.batch import BatchNorm
+from uanref.norms.uan import UAN
+from uanref.training.checkpoint import load_model as load
+from uanref.training.optimizers import SGD, Adam, AdamW, clip_grad_norm
+from uanref.training.schedules import Constant, Cosine, StepDecay
+from uanref.training.trainer import Trainer
 
 __version__ = "0.1.0"
 
-__all__ = ["Layer", "Linear", "Parameter", "Sequential", "backend"]
+__all__ = [
+    "GELU",
+    "MSE",
+    "SGD",
+    "UAN",
+    "Adam",
+    "AdamW",
+    "AvgPool2d",
+    "BatchNorm",
+    "Constant",
+    "Conv2d",
+    "Cosine",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "SoftmaxCrossEntropy",
+    "StepDecay",
+    "Tanh",
+    "Trainer",
+    "backend",
+    "clip_grad_norm",
+    "data",
+    "gradcheck",
+    "load",
+]
