@@ -416,7 +416,7 @@ def test_help(command, capsys):
 
 
 def test_no_command_shows_the_help(capsys):
-    assert main([]) == 2
+    assert main([]) in (0, 2)  # which one is a choice of Click that changed
     assert "compare" in "".join(capsys.readouterr())
 
 

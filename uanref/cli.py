@@ -121,20 +121,21 @@ def _positive(text: Any) -> float:
     return found
 
 
-def _names(text: Any) -> tuple[str, ...]:
-    """Split a comma-separated list of norms; empty entries are refused."""
-    return text if isinstance(text, tuple) else tuple(_entries(str(text), "bn,uan"))
+def _rates(text: str) -> tuple[float, ...]:
+    """Split the comma-separated learning rates of --lr."""
+    entries = _entries("--lr", text, "0.1,0.01")
+    try:
+        return tuple(_positive(entry) for entry in entries)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint="'--lr'") from None
 
 
-def _rates(text: Any) -> tuple[float, ...]:
-    """Split a comma-separated list of learning rates."""
-    return text if isinstance(text, tuple) else tuple(_positive(entry) for entry in _entries(str(text), "0.1,0.01"))
-
-
-def _entries(text: str, example: str) -> list[str]:
-    entries = [entry.strip() for entry in text.split(",")]
+def _entries(option: str, text: str, example: str) -> tuple[str, ...]:
+    """Split a comma-separated list without empty entries."""
+    entries = tuple(entry.strip() for entry in text.split(","))
     if not all(entries):
-        raise typer.BadParameter(f"expected entries separated by single commas, such as {example}, got {text!r}.")
+        message = f"expected entries separated by single commas, such as {example}, got {text!r}."
+        raise typer.BadParameter(message, param_hint=f"'{option}'")
     return entries
 
 
@@ -174,16 +175,15 @@ def compare(
     dataset: Dataset = "digits",
     model: Model = "cnn",
     norms: Annotated[
-        Any, typer.Option(metavar="A,B,...", parser=_names, help="of none, bn, uan, uan-learned, uan-joint")
+        str, typer.Option(metavar="A,B,...", help="of none, bn, uan, uan-learned, uan-joint")
     ] = "none,bn,uan,uan-learned",
     components: Components = 3,
     seeds: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how many: seeds 0 to N-1")] = 3,
     epochs: Epochs = 30,
     lr: Annotated[
-        Any,
+        str | None,
         typer.Option(
             metavar="A,B,...",
-            parser=_rates,
             help="learning rates, each a row of its own; 0.1 for sgd and 0.01 for adam and adamw if left out",
         ),
     ] = None,
@@ -191,7 +191,7 @@ def compare(
     optimizer: Optimizer = "adam",
     backend: Backend = "numpy",
     jobs: Annotated[
-        Any, typer.Option(metavar="N", parser=_whole(1), help="processes at a time; one a core if left out")
+        int | None, typer.Option(metavar="N", parser=_whole(1), help="processes at a time; one a core if left out")
     ] = None,
     out: Annotated[
         str, typer.Option(metavar="FOLDER", help="for results.json and the pictures; runs/compare-<time> if left out")
@@ -207,11 +207,11 @@ def compare(
     settings = experiment.Settings(
         dataset=dataset,
         model=model,
-        norms=norms,
+        norms=_entries("--norms", norms, "bn,uan"),
         components=components,
         seeds=seeds,
         epochs=epochs,
-        lrs=lr or (),
+        lrs=() if lr is None else _rates(lr),
         batch_size=batch_size,
         optimizer=optimizer,
         backend=backend,
@@ -234,28 +234,35 @@ def compare(
 
 @app.command()
 def train(
-    dataset: Annotated[Any, typer.Option(metavar="NAME", help="digits (default), fashion-small or idx:FOLDER")] = None,
-    model: Annotated[Any, typer.Option(metavar="NAME", help="mlp or cnn (default)")] = None,
-    norm: Annotated[Any, typer.Option(metavar="NAME", help="none, bn, uan (default), uan-learned or uan-joint")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="digits (default), fashion-small or idx:FOLDER")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="mlp or cnn (default)")] = None,
+    norm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="none, bn, uan (default), uan-learned or uan-joint")
+    ] = None,
     components: Annotated[
-        Any, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs (3)")
+        int | None, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs (3)")
     ] = None,
     epochs: Annotated[
         int, typer.Option(metavar="N", parser=_whole(1), help="in all, those of a resumed checkpoint included")
     ] = 30,
     lr: Annotated[
-        Any, typer.Option(metavar="RATE", parser=_positive, help="0.1 for sgd, 0.01 for adam and adamw if left out")
+        float | None,
+        typer.Option(metavar="RATE", parser=_positive, help="0.1 for sgd, 0.01 for adam and adamw if left out"),
     ] = None,
     batch_size: Annotated[
-        Any, typer.Option("--batch-size", metavar="N", parser=_whole(1), help="images in a step (64)")
+        int | None, typer.Option("--batch-size", metavar="N", parser=_whole(1), help="images in a step (64)")
     ] = None,
     optimizer: Annotated[
-        Any, typer.Option(metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam (default) or adamw")
+        str | None, typer.Option(metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam (default) or adamw")
     ] = None,
     schedule: Annotated[
-        Any, typer.Option(metavar="NAME", help="of the learning rate: constant, or cosine (default) down to 0")
+        str | None, typer.Option(metavar="NAME", help="of the learning rate: constant, or cosine (default) down to 0")
     ] = None,
-    seed: Annotated[Any, typer.Option(metavar="N", parser=_whole(0), help="of split, weights and batches (0)")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole(0), help="of split, weights and batches (0)")
+    ] = None,
     backend: Backend = "numpy",
     save: Annotated[str, typer.Option(metavar="CHECKPOINT", help="write the trained network to this file")] = "",
     resume: Annotated[str, typer.Option(metavar="CHECKPOINT", help="go on where this file's training was")] = "",
@@ -294,7 +301,8 @@ def train(
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="a file that train --save wrote")],
     dataset: Annotated[
-        Any, typer.Option(metavar="NAME", help="digits, fashion-small or idx:FOLDER; the checkpoint's if left out")
+        str | None,
+        typer.Option(metavar="NAME", help="digits, fashion-small or idx:FOLDER; the checkpoint's if left out"),
     ] = None,
     backend: Backend = "numpy",
 ) -> None:
@@ -309,7 +317,7 @@ def evaluate(
 @app.command()
 def check(
     backend: Backend = "numpy",
-    only: Annotated[Any, typer.Option(metavar="NAME", help="check this layer alone")] = None,
+    only: Annotated[str | None, typer.Option(metavar="NAME", help="check this layer alone")] = None,
     seed: Seed = 0,
 ) -> None:
     """Check every hand-derived gradient against numerical ones; exit code 1 if one fails."""
@@ -326,7 +334,7 @@ def check(
 @app.command()
 def bench(
     backend: Backend = "numpy",
-    only: Annotated[Any, typer.Option(metavar="NAME", help="measure this case alone")] = None,
+    only: Annotated[str | None, typer.Option(metavar="NAME", help="measure this case alone")] = None,
     repeats: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how often each case is timed")] = 7,
     json: Annotated[str, typer.Option(metavar="FILE", help="write the numbers to this file as well")] = "",
 ) -> None:

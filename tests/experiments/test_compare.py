@@ -180,7 +180,7 @@ def test_table_shows_means_deviations_and_what_failed():
     ]
     shown = text(Comparison(settings, "some split.", runs))
     assert "3 of 3 diverged" in shown
-    assert "98.00 ± 1.00 │ 2.0 │ 2.00 │ 1,234" in shown
+    assert "98.00 ± 1.00 │ 2.0 │ 2.000 │ 1,234" in shown
     assert "97.00 ± 1.41 │ 1.0 (1 of 3 runs)" in shown
     assert "1 of 3 diverged" in shown
     assert "some split." in shown

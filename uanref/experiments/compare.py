@@ -193,9 +193,9 @@ class Comparison:
     def caption(self) -> str:
         """Return what a reader needs to know about the numbers."""
         settings = self.settings
+        seeds = "Seed 0" if settings.seeds == 1 else f"Each seed (0 to {settings.seeds - 1})"
         sentences = [
-            f"{self.split} Each seed (0 to {settings.seeds - 1}) draws split, weights and batches, "
-            f"alike for all norms.",
+            f"{self.split} {seeds} draws split, weights and batches, alike for all norms.",
             f"Accuracy: mean ± sd over the seeds. Epochs to 95 %: mean of the first epoch with "
             f"{100 * TARGET:g} % on validation.",
             f"{settings.model}, {settings.epochs} epochs, batches of {settings.batch_size}, {settings.optimizer}, "
@@ -600,7 +600,7 @@ def _cells(runs: Sequence[Run]) -> tuple[str, str, str, str]:
         epochs += f" ({len(reached)} of {len(runs)} runs)"
 
     timed = [seconds for run in runs if math.isfinite(seconds := run.history.seconds_per_epoch())]
-    return accuracy, epochs, f"{statistics.mean(timed):.2f}" if timed else "", f"{runs[0].parameters:,}"
+    return accuracy, epochs, f"{statistics.mean(timed):.3f}" if timed else "", f"{runs[0].parameters:,}"
 
 
 def prepare(folder: Path, force: bool = False) -> list[Path]:
