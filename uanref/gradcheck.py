@@ -403,7 +403,7 @@ class _Probe:
                 problems[name] = (
                     f"backward gave a gradient {grad.shape} of {grad.dtype} for a tensor {value.shape} of {value.dtype}"
                 )
-            gradients[name] = self.xp.full_like(value, math.nan) if name in problems or grad is None else grad
+            gradients[name] = self.xp.full_like(value, math.nan) if name in problems or grad is None else grad.copy()
         return gradients, problems
 
     def along(self, name: str, along: Array) -> Callable[[float], Array]:
