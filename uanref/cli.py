@@ -341,6 +341,9 @@ def bench(
     """Measure how fast the layers are, beside PyTorch where it is installed."""
     from rich.console import Console
 
+    from uanref.backend import require
+
+    require(backend)
     from uanref.bench import suite
     from uanref.experiments import files
 
