@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import Scratch, sample_blocks, sum_rows, walk
+from uanref.blocking import Scratch, as_rows, sample_blocks, sum_rows, walk
 from uanref.layers.base import Layer, Parameter, count, he_normal
 
 
@@ -131,7 +131,7 @@ class Conv2d(Layer):
 
         def multiply(block: slice, scratch: Scratch) -> None:
             columns = _columns(x[block], self._window, scratch)  # (n, I kh kw, OH OW)
-            part = _flat(y[block])  # (n, O, OH OW), a view
+            part = as_rows(y[block])  # (n, O, OH OW), a view
             xp.matmul(kernels, columns, out=part)
             if bias is not None:
                 part += bias[:, None]
@@ -145,7 +145,7 @@ class Conv2d(Layer):
         x, weight = self._take(dy)
         # 1. The bias is added at every position of every sample.
         if self.bias is not None:
-            self.bias.receive(sum_rows(_flat(dy)).sum(axis=0))  # (O,)
+            self.bias.receive(sum_rows(as_rows(dy)).sum(axis=0))  # (O,)
         # 2. Weights and input, by the cheaper of the two ways.
         turned = self._window.turned()
         if turned is not None and self.out_channels <= 2 * self.in_channels:
@@ -163,7 +163,7 @@ def _gradients_by_columns(x: Array, dy: Array, weight: Array, window: _Window) -
     dx: Array = xp.empty(x.shape, dtype=x.dtype)
 
     def differentiate(block: slice, scratch: Scratch) -> Array:
-        dout = _flat(dy[block])  # (n, O, OH OW)
+        dout = as_rows(dy[block])  # (n, O, OH OW)
         columns = _columns(x[block], window, scratch)  # (n, I kh kw, OH OW)
         # 1. dW = sum_n dY X^T
         dkernels: Array = xp.matmul(dout, columns.swapaxes(1, 2)).sum(axis=0)  # (O, I kh kw)
@@ -190,9 +190,9 @@ def _gradients_by_correlation(x: Array, dy: Array, weight: Array, turned: _Windo
     def differentiate(block: slice, scratch: Scratch) -> Array:
         columns = _columns(dy[block], turned, scratch)  # (n, O kh kw, H W)
         # 1. dx = W' D
-        xp.matmul(kernels, columns, out=_flat(dx[block]))  # (n, I, H W)
+        xp.matmul(kernels, columns, out=as_rows(dx[block]))  # (n, I, H W)
         # 2. dW'^T = sum_n D x^T
-        dkernels: Array = xp.matmul(columns, _flat(x[block]).swapaxes(1, 2)).sum(axis=0)  # (O kh kw, I)
+        dkernels: Array = xp.matmul(columns, as_rows(x[block]).swapaxes(1, 2)).sum(axis=0)  # (O kh kw, I)
         return dkernels
 
     blocks = sample_blocks(x, kernels.shape[1] * x.shape[2] * x.shape[3])
@@ -254,7 +254,7 @@ def _columns(x: Array, window: _Window, scratch: Scratch) -> Array:
         ``(n, C kh kw, OH OW)``.
     """
     if window == _POINTWISE:
-        return _flat(x)
+        return as_rows(x)
     n, channels = x.shape[:2]
     columns = scratch("columns", (n, channels, *window.kernel, *window.positions(x.shape)), like=x)
     padded = _pad(x, window, scratch)
@@ -295,11 +295,6 @@ def _pad(x: Array, window: _Window, scratch: Scratch) -> Array:
 
 
 _POINTWISE = _Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
-
-
-def _flat(x: Array) -> Array:
-    """``(n, C, H, W) -> (n, C, H W)``."""
-    return x.reshape(*x.shape[:2], -1)
 
 
 def _sum(parts: list[Array]) -> Array:

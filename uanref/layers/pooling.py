@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.blocking import sum_rows
+from uanref.blocking import as_rows, sum_rows
 from uanref.layers.base import Layer
 from uanref.layers.conv import pair
 
@@ -196,7 +196,7 @@ class GlobalAvgPool2d(Layer):
         self._check_input(x)
         if x.ndim != 4:
             raise ValueError(f"GlobalAvgPool2d expects (N, C, H, W), got {backend.shape_text(x.shape)}: give images")
-        y: Array = sum_rows(x.reshape(*x.shape[:2], -1)) * (1.0 / (x.shape[2] * x.shape[3]))  # (N, C)
+        y: Array = sum_rows(as_rows(x)) * (1.0 / (x.shape[2] * x.shape[3]))  # (N, C)
         self._keep(y, x.shape)
         return y
 
