@@ -38,26 +38,32 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse every connection that leaves this machine; local ones (worker processes) stay."""
-    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+    """Refuse every look-up and connection that leaves this machine; local ones (worker processes) stay."""
 
-    def refuse_remote(sock: socket.socket, address: object) -> None:
-        local = sock.family == getattr(socket, "AF_UNIX", None)
-        if not local and isinstance(address, tuple):
-            local = str(address[0]) in ("localhost", "::1") or str(address[0]).startswith("127.")
-        if not local:
-            raise AssertionError(f"a test tried to reach the network at {address!r}: tests must run offline")
+    def refuse_remote(host: object) -> None:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in (None, "", "localhost", "::1") and not str(name).startswith("127."):
+            raise AssertionError(f"a test tried to reach {name!r}: tests must run offline")
 
-    def guarded(sock: socket.socket, address: object) -> None:
-        refuse_remote(sock, address)
-        connect(sock, address)  # type: ignore[arg-type]
+    def guard_connection(name: str) -> None:
+        original = getattr(socket.socket, name)
 
-    def guarded_ex(sock: socket.socket, address: object) -> int:
-        refuse_remote(sock, address)
-        return connect_ex(sock, address)  # type: ignore[arg-type]
+        def guarded(sock: socket.socket, address: object) -> object:
+            if isinstance(address, tuple):  # a path, for a socket of this machine, is no tuple
+                refuse_remote(address[0])
+            return original(sock, address)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded)
-    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+        monkeypatch.setattr(socket.socket, name, guarded)
+
+    guard_connection("connect")
+    guard_connection("connect_ex")
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: object, *args: object, **kwargs: object) -> object:
+        refuse_remote(host)
+        return look_up(host, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
 
 
 @pytest.fixture

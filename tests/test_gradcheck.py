@@ -160,6 +160,46 @@ def test_directions_alone_find_them_in_large_layers(mistake: str) -> None:
     assert {row.tensor for row in report.failures} == wrong
 
 
+class Steep(Layer):
+    """y = exp(1000 x): smooth, but curved on the scale of the first steps; ``factor`` scales its gradient."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y = np.exp(1000.0 * x)
+        self._keep(y, y)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (y,) = self._take(dy)
+        return 1000.0 * self.factor * y * dy
+
+
+def test_a_steep_function_is_no_excuse() -> None:
+    x = draw(3, 4) * 1e-4
+    gradcheck.assert_ok(Steep(1.0), x)
+    for factor in (1 + 1e-5, 1 - 1e-4, 0.5, -1.0):
+        report = gradcheck.check(Steep(factor), x)
+        assert not report.ok
+        assert not report.kinks, report
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_fail(value: float) -> None:
+    class Broken(Tanh):
+        def forward(self, x: np.ndarray) -> np.ndarray:
+            y = super().forward(x)
+            y[0, 0] = value
+            return y
+
+    with np.errstate(invalid="ignore"):
+        report = gradcheck.check(Broken(), draw(3, 4))
+    assert not report.ok
+    assert not report.kinks
+
+
 def test_only_the_wrong_tensor_is_blamed() -> None:
     report = gradcheck.check(Wrong("sign of the bias"), draw(4, 3))
     assert {row.tensor for row in report.failures} == {"bias"}

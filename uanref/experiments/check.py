@@ -241,7 +241,7 @@ def run(backend: str = "numpy", seed: int = 0, only: str | None = None) -> list[
     arrays.require(backend)
     chosen = [case for case in cases() if only is None or only.lower() in case.name.lower()]
     if not chosen:
-        names = sorted({case.name.split()[0] for case in cases()})
+        names = sorted({case.name.split()[0].rstrip(",") for case in cases()})
         raise ValueError(f"no case has {only!r} in its name: try one of {', '.join(names)}")
     examine = _check_derivatives if backend == "numpy" else _check_device
     return [_outcome(examine, case, seed) for case in chosen]
