@@ -1,0 +1,157 @@
+"""The cases that ``uanref bench`` measures, each with the limit that it must keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from uanref import backend as backends
+from uanref.bench import conv, norms
+from uanref.bench.timing import Contest, measure, peak_bytes
+from uanref.layers.base import count
+
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table, before it is measured.
+
+    Attributes:
+        make: makes the contest on a named backend.
+        what: what is measured, for a reader.
+        limit: ours / peer at most; None: measured for information.
+        peak_limit_mb: extra memory at most; None: measured for information.
+    """
+
+    make: Callable[[str], Contest]
+    what: str
+    limit: float | None = None
+    peak_limit_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured case: median times of a forward and a backward pass together.
+
+    Attributes:
+        case: its name.
+        what: what was measured.
+        ours_ms: milliseconds here.
+        peer: with whom it is compared.
+        peer_ms: milliseconds there; None if that peer is missing.
+        ratio: ours / peer, the median over the pairs.
+        limit: what the ratio may be at most; None if there is no such limit.
+        peak_mb: extra memory at its highest in 10^6 bytes, results included; None on a device.
+        peak_limit_mb: what that may be at most.
+        note: why there is no peer, empty if there is one.
+    """
+
+    case: str
+    what: str
+    ours_ms: float
+    peer: str
+    peer_ms: float | None
+    ratio: float | None
+    limit: float | None
+    peak_mb: float | None
+    peak_limit_mb: float | None
+    note: str
+
+
+NORM_SHAPE = (64, 64, 32, 32)
+
+CASES = {
+    "conv-16-32": Case(
+        lambda name: conv.conv2d((64, 16, 32, 32), 32, name), "Conv2d 3x3, 16 to 32 channels, (64, 16, 32, 32)", 2.0
+    ),
+    "conv-64-64": Case(
+        lambda name: conv.conv2d((64, 64, 16, 16), 64, name), "Conv2d 3x3, 64 to 64 channels, (64, 64, 16, 16)", 2.0
+    ),
+    "batchnorm": Case(lambda name: norms.batch_norm(NORM_SHAPE, name), "BatchNorm, (64, 64, 32, 32)", 2.0),
+    "uan": Case(
+        lambda name: norms.uan(NORM_SHAPE, name),
+        "UAN, K = 3, channel, batch, (64, 64, 32, 32)",
+        0.5,
+        # one float32 array of (K, N, C, H, W)
+        peak_limit_mb=3 * math.prod(NORM_SHAPE) * 4 / MEGABYTE,
+    ),
+    "uan-batchnorm": Case(lambda name: norms.uan_beside_batch_norm(NORM_SHAPE, name), "UAN as above"),
+}
+
+
+def run(backend: str = "numpy", repeats: int = 7, only: str | None = None) -> list[Row]:
+    """Measure all cases, or the one named ``only``.
+
+    Args:
+        backend: ``"numpy"`` or ``"cupy"``.
+        repeats: how many pairs of calls are timed, >= 1.
+        only: a key of :data:`CASES`.
+
+    Raises:
+        ValueError: unknown case or backend, or ``repeats`` below 1.
+        BackendUnavailable: the backend cannot run here.
+    """
+    count("repeats", repeats)
+    if only is not None and only not in CASES:
+        raise ValueError(f"unknown case {only!r}: expected one of {', '.join(CASES)}")
+    backends.require(backend)
+    return [_measured(name, case, backend, repeats) for name, case in CASES.items() if only in (None, name)]
+
+
+def table(rows: list[Row]) -> Table:
+    """Lay the rows out for a terminal; a ratio or memory above its limit is red."""
+    # Rich takes square brackets for markup unless they are escaped.
+    notes = escape("\n".join(dict.fromkeys(row.note for row in rows if row.note)))
+    made = Table(title="forward + backward, median of paired repeats", caption=notes or None)
+    made.add_column("case")
+    for heading in ("ours ms", "peer ms", "ratio", "limit", "extra peak MB"):
+        made.add_column(heading, justify="right")
+    for row in rows:
+        made.add_row(
+            f"{row.case}\n[dim]{escape(row.what)}; peer: {escape(row.peer)}[/]",
+            _number(row.ours_ms),
+            _number(row.peer_ms),
+            _number(row.ratio, row.limit, digits=2),
+            _number(row.limit, digits=2),
+            _number(row.peak_mb, row.peak_limit_mb)
+            + ("" if row.peak_limit_mb is None else f"\n[dim]of {_number(row.peak_limit_mb)}[/]"),
+        )
+    return made
+
+
+def rows_as_json(rows: list[Row]) -> list[dict[str, Any]]:
+    """Return the rows as plain dictionaries, for ``json.dump``."""
+    return [asdict(row) for row in rows]
+
+
+def _measured(name: str, case: Case, backend: str, repeats: int) -> Row:
+    contest = case.make(backend)
+    timing = measure(contest, repeats, backend)
+    peak = peak_bytes(contest.ours) / MEGABYTE if backend == "numpy" else None
+    return Row(
+        case=name,
+        what=case.what,
+        ours_ms=1e3 * timing.ours,
+        peer=contest.peer_name,
+        peer_ms=None if timing.peer is None else 1e3 * timing.peer,
+        ratio=timing.ratio,
+        limit=case.limit,
+        peak_mb=peak,
+        peak_limit_mb=case.peak_limit_mb,
+        note=contest.note,
+    )
+
+
+def _number(value: float | None, limit: float | None = None, digits: int = 1) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    if limit is None:
+        return text
+    return f"[{'green' if value <= limit else 'red'}]{text}[/]"
