@@ -148,6 +148,22 @@ def test_one_transfer_per_report(monkeypatch):
     assert len(transfers) == 3 * 2
 
 
+def test_on_a_device_the_same_and_two_reads_an_epoch(strict_cupy):
+    """A report and a validation pass read once each; nothing else waits for the device."""
+    host = make_trainer(make_model(dtype="float64"), clip_norm=1.0)
+    host.fit(2)
+    with backend.using("cupy"):
+        device = make_trainer(make_model(dtype="float64"), clip_norm=1.0)
+        before = strict_cupy.to_host, strict_cupy.syncs
+        device.fit(2)
+        after = strict_cupy.to_host, strict_cupy.syncs
+    assert (after[0] - before[0], after[1] - before[1]) == (2 * 2, 0)
+    assert {backend.name_of(p.value) for p in device.model.parameters().values()} == {"cupy"}
+    for name, value in host.model.state_dict().items():
+        np.testing.assert_allclose(device.model.state_dict()[name], value, rtol=1e-10, atol=1e-12)
+    assert device.history.curve("train_loss") == pytest.approx(host.history.curve("train_loss"), rel=1e-10)
+
+
 def test_evaluate_leaves_the_model_as_it_was():
     model = make_model()
     model.train()
