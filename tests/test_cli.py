@@ -82,7 +82,18 @@ def test_compare_prints_a_table_that_fits(tmp_path, capsys, monkeypatch):
     out, err = capsys.readouterr()
     table, written = out.split("Written to ")
     assert all(len(line) <= 80 for line in table.splitlines())
-    for text in ("norm", "test accuracy", "s / epoch", "parameters", "none", "bn", "0.01", "0.001", "to train on"):
+    for text in (
+        "norm",
+        "test accuracy (%)",
+        "epochs to 95 %",
+        "s/epoch",
+        "parameters",
+        "none",
+        "bn",
+        "0.01",
+        "0.001",
+        "to train on",
+    ):
         assert text in table
     assert "results.json" in written
     # A line per finished run where there is no terminal.

@@ -203,6 +203,8 @@ def compare(
     from rich.console import Console
 
     from uanref.experiments import compare as experiment
+    from uanref.experiments import compare_report as report
+    from uanref.experiments import files
 
     settings = experiment.Settings(
         dataset=dataset,
@@ -217,14 +219,15 @@ def compare(
         backend=backend,
     )
     folder = Path(out or time.strftime("runs/compare-%Y%m%d-%H%M%S"))
-    with _finished_runs(len(settings.runs()), quiet) as finished:
-        comparison, written = experiment.execute(
-            settings, folder, command=_command(), force=force, jobs=jobs, finished=finished
-        )
-    if not comparison.runs:
-        _fail("interrupted before the first run finished: nothing was written", 130)
+    splits = experiment.try_out(settings)
+    with files.results_folder(folder, "--out", force):
+        with _finished_runs(len(settings.runs()), quiet) as finished:
+            comparison = experiment.run(settings, splits, jobs, finished)
+        if not comparison.runs:
+            _fail("interrupted before the first run finished: nothing was written", 130)
+        written = report.write(comparison, folder, _command())
     console = Console()
-    console.print(comparison.table())
+    console.print(report.table(comparison))
     _plain(console, f"Written to {folder}: {', '.join(path.name for path in written)}")
     if comparison.interrupted:
         _fail(comparison.note, 130)

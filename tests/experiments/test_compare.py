@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from uanref import blocking, data
-from uanref.experiments import compare, files
+from uanref.cli import main
+from uanref.experiments import activations, compare, compare_report, files, parallel, recipe
 from uanref.experiments.compare import Comparison, Run, Settings
 from uanref.training.history import Epoch, History
 
@@ -29,7 +31,7 @@ def made(norm, seed, test_accuracy, accuracies=(0.9, 0.96)):
 def text(comparison):
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(comparison.table())
+        console.print(compare_report.table(comparison))
     return " ".join(captured.get().split())
 
 
@@ -90,7 +92,7 @@ def test_norms_see_the_same_weights_and_batches(monkeypatch):
         seen.append((weight.copy(), images.copy(), labels.copy()))
         raise Stop
 
-    monkeypatch.setattr(compare.Trainer, "fit", first_step)
+    monkeypatch.setattr(recipe.Trainer, "fit", first_step)
     settings = Settings(**TINY)
     for norm, lr, seed in [("none", 0.01, 1), ("bn", 0.01, 1), ("uan", 0.01, 1), ("bn", 0.01, 2)]:
         with pytest.raises(Stop):
@@ -148,7 +150,7 @@ def test_finished_is_called_with_every_run():
 def test_an_interrupt_ends_it_with_what_was_finished(monkeypatch):
     settings = Settings(**TINY | {"seeds": 3}, norms=("none",))
     splits = compare.try_out(settings)
-    fit = compare.Trainer.fit
+    fit = recipe.Trainer.fit
     calls = []
 
     def interrupted(self, epochs):
@@ -158,7 +160,7 @@ def test_an_interrupt_ends_it_with_what_was_finished(monkeypatch):
             return self.history
         return fit(self, epochs)
 
-    monkeypatch.setattr(compare.Trainer, "fit", interrupted)
+    monkeypatch.setattr(recipe.Trainer, "fit", interrupted)
     comparison = compare.run(settings, splits, jobs=1)
     assert comparison.interrupted
     assert [run.seed for run in comparison.runs] == [0]
@@ -181,9 +183,27 @@ def test_table_shows_means_deviations_and_what_failed():
     shown = text(Comparison(settings, "some split.", runs))
     assert "3 of 3 diverged" in shown
     assert "98.00 ± 1.00 │ 2.0 │ 2.000 │ 1,234" in shown
-    assert "97.00 ± 1.41 │ 1.0 (1 of 3 runs)" in shown
-    assert "1 of 3 diverged" in shown
+    assert "97.00 ± 1.41 │ 1.0 │" in shown
+    assert "1 of 3 diverged │ (1 of 3 runs) │" in shown
     assert "some split." in shown
+
+
+def test_the_table_of_a_grid_fits_80_columns():
+    settings = Settings(norms=("bn", "uan-learned"), seeds=3, lrs=(0.01, 0.0003))
+    scores = (0.9712, 0.985, math.nan)
+    runs = [
+        Run(norm, lr, seed, scores[seed], 123456, history((0.9, 0.96 if seed else 0.9)), {"0.weight": "1 Linear"})
+        for norm, lr, seed in settings.runs()
+    ]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(compare_report.table(Comparison(settings, "some split.", runs)))
+    head, _rule, first, second, *_ = captured.get().splitlines()
+    titles = ["norm", "lr", "test accuracy (%)", "epochs to 95 %", "s/epoch", "parameters"]
+    assert re.split(r" +┃ +", head.strip()) == titles
+    assert "97.81 ± 0.98" in first
+    assert "1 of 3 diverged" in second
+    assert "(2 of 3 runs)" in second
 
 
 def test_one_seed_has_no_deviation():
@@ -209,8 +229,8 @@ def test_activations_are_those_that_the_first_norm_receives(norm):
     shown = run.activations
     assert shown is not None
     components = 1 if norm == "bn" else 3
-    assert shown.samples.shape == (compare.CHANNELS, 32)
-    assert shown.weights.shape == shown.means.shape == shown.variances.shape == (components, compare.CHANNELS)
+    assert shown.samples.shape == (activations.CHANNELS, 32)
+    assert shown.weights.shape == shown.means.shape == shown.variances.shape == (components, activations.CHANNELS)
     np.testing.assert_allclose(shown.weights.sum(axis=0), 1.0)
     assert (shown.variances > 0).all()
     assert shown.channels[0] == 0
@@ -232,7 +252,7 @@ def test_gradients_are_those_of_the_weights_in_order():
 
 
 def test_describe_counts_the_split():
-    sentence = compare.describe(data.load("digits"))
+    sentence = recipe.describe(data.load("digits"))
     splits = data.load("digits")
     for part in (splits.train, splits.validation, splits.test):
         assert f"{len(part)} " in sentence
@@ -242,22 +262,42 @@ def test_describe_counts_the_split():
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_prepare_tells_what_it_created(tmp_path):
+def test_a_results_folder_without_results_disappears(tmp_path):
     folder = tmp_path / "a" / "b"
-    assert compare.prepare(folder) == [folder, tmp_path / "a"]
-    assert compare.prepare(folder) == []
-    assert list(folder.iterdir()) == []
+    with files.results_folder(folder, "--out"):
+        assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), files.results_folder(folder, "--out"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_stays_if_no_run_finished(tmp_path, monkeypatch):
+def test_a_results_folder_keeps_what_it_holds_or_was_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with files.results_folder(tmp_path / "mine", "--out"):
+        pass
+    with files.results_folder(tmp_path / "mine" / "new", "--out"):
+        (tmp_path / "mine" / "new" / "results.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="--force"), files.results_folder(tmp_path / "mine" / "new", "--out"):
+        pass
+    with files.results_folder(tmp_path / "mine" / "new", "--out", force=True):
+        pass
+    assert (tmp_path / "mine" / "new" / "results.json").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_unordered_calls_every_task(jobs):
+    assert sorted(parallel.unordered(pow, [(2, i) for i in range(5)], jobs)) == [1, 2, 4, 8, 16]
+
+
+def test_nothing_stays_if_no_run_finished(tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare, "train_one", interrupt)
-    settings = Settings(**TINY, norms=("none",))
-    comparison, written = compare.execute(settings, tmp_path / "a" / "b", command="c", jobs=1)
-    assert comparison.interrupted
-    assert written == []
+    arguments = ["compare", "--model", "mlp", "--epochs", "1", "--jobs", "1", "--out", str(tmp_path / "a" / "b")]
+    assert main(arguments) == 130
+    assert "nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uanref import backend, data, models
-from uanref.experiments import compare, files
+from uanref.experiments import files, recipe
 from uanref.layers.base import choice, count
 from uanref.losses import SoftmaxCrossEntropy
 from uanref.training import checkpoint
@@ -58,8 +58,8 @@ class Trained:
         """Return what was trained and how good it is."""
         history = self.trainer.history
         facts = _facts()
-        facts.add_row("data", Text(compare.describe(self.trainer.splits)))
-        facts.add_row("parameters", f"{compare.size(self.trainer.model):,}")
+        facts.add_row("data", Text(recipe.describe(self.trainer.splits)))
+        facts.add_row("parameters", f"{recipe.size(self.trainer.model):,}")
         facts.add_row("epochs", f"{len(history)}" + (" (interrupted)" if self.interrupted else ""))
         if history.epochs:
             facts.add_row("seconds per epoch", f"{history.seconds_per_epoch():.2f}")
@@ -134,15 +134,15 @@ def evaluate(path: str, dataset: str | None = None, backend_name: str = "numpy")
         loss, accuracy = score(model, SoftmaxCrossEntropy(), splits.test)
     facts = _facts()
     facts.add_row("checkpoint", Text(str(path)))
-    facts.add_row("data", Text(compare.describe(splits)))
+    facts.add_row("data", Text(recipe.describe(splits)))
     facts.add_row("test", _score(loss, accuracy))
     return facts
 
 
 def _new(options: Mapping[str, Any], epochs: int, progress: str) -> Trainer:
     choice("norm", options["norm"], models.NORMS)
-    choice("schedule", options["schedule"], compare.SCHEDULES)
-    choice("optimizer", options["optimizer"], compare.OPTIMIZERS)
+    choice("schedule", options["schedule"], recipe.SCHEDULES)
+    choice("optimizer", options["optimizer"], recipe.OPTIMIZERS)
     splits = data.load(options["dataset"], seed=options["seed"])
     model = models.build(
         options["model"],
@@ -152,7 +152,7 @@ def _new(options: Mapping[str, Any], epochs: int, progress: str) -> Trainer:
         num_components=options["components"],
         seed=options["seed"],
     )
-    return compare.make_trainer(
+    return recipe.make_trainer(
         model,
         splits,
         optimizer=options["optimizer"],
