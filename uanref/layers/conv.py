@@ -12,6 +12,9 @@ from uanref.backend import Array, DTypeLike, Generator
 from uanref.blocking import Scratch, as_rows, sample_blocks, sum_rows, walk
 from uanref.layers.base import Layer, Parameter, count, he_normal
 
+# Bytes of a block's columns: the product reads them again at once, from the second-level cache.
+COLUMN_BYTES = 1 << 19
+
 
 class Conv2d(Layer):
     r"""A convolution of images, as networks define it: a cross-correlation with a bank of O kernels.
@@ -136,7 +139,7 @@ class Conv2d(Layer):
             if bias is not None:
                 part += bias[:, None]
 
-        walk(multiply, sample_blocks(x, kernels.shape[1] * height * width), x.size)
+        walk(multiply, sample_blocks(x, kernels.shape[1] * height * width, COLUMN_BYTES), x.size)
         self._keep(y, x, weight)
         return y
 
@@ -174,7 +177,7 @@ def _gradients_by_columns(x: Array, dy: Array, weight: Array, window: _Window) -
         _add_columns(dcolumns, window, dx[block], scratch)
         return dkernels
 
-    blocks = sample_blocks(x, kernels.shape[1] * dy.shape[2] * dy.shape[3])
+    blocks = sample_blocks(x, kernels.shape[1] * dy.shape[2] * dy.shape[3], COLUMN_BYTES)
     dkernels = _sum(walk(differentiate, blocks, x.size))  # (O, I kh kw)
     return dkernels.reshape(weight.shape), dx
 
@@ -195,7 +198,7 @@ def _gradients_by_correlation(x: Array, dy: Array, weight: Array, turned: _Windo
         dkernels: Array = xp.matmul(columns, as_rows(x[block]).swapaxes(1, 2)).sum(axis=0)  # (O kh kw, I)
         return dkernels
 
-    blocks = sample_blocks(x, kernels.shape[1] * x.shape[2] * x.shape[3])
+    blocks = sample_blocks(x, kernels.shape[1] * x.shape[2] * x.shape[3], COLUMN_BYTES)
     dkernels = _sum(walk(differentiate, blocks, x.size)).reshape(outputs, kh, kw, inputs)
     # 3. Turn the kernels back: dW[o, i, u, v] = dW'[i, (o, kh - 1 - u, kw - 1 - v)].
     dweight: Array = xp.ascontiguousarray(dkernels[:, ::-1, ::-1].transpose(0, 3, 1, 2))  # (O, I, kh, kw)
