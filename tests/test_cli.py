@@ -18,7 +18,10 @@ import pytest
 from matplotlib.image import imread
 
 from uanref import __version__, backend
+from uanref.bench import suite
 from uanref.cli import main
+from uanref.experiments import check
+from uanref.layers.activation import Tanh
 from uanref.plots import DPI
 
 TINY = ["--model", "mlp", "--epochs", "1", "--seeds", "1", "--jobs", "1"]
@@ -443,11 +446,6 @@ def test_starting_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-class FakeRow:
-    def __init__(self, ok):
-        self.ok = ok
-
-
 def test_output_survives_a_terminal_without_unicode(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     command = ["compare", *TINY, "--seeds", "2", "--norms", "none", "--out", str(tmp_path / "r")]
@@ -456,28 +454,49 @@ def test_output_survives_a_terminal_without_unicode(tmp_path):
     assert b"none" in done.stdout
 
 
-@pytest.mark.parametrize(("oks", "code"), [([True, True], 0), ([True, False], 1)])
-def test_check_exit_code(oks, code, monkeypatch, capsys):
-    check = pytest.importorskip("uanref.experiments.check")
+def test_check_passes_its_options_on(monkeypatch, capsys):
     asked = {}
 
     def run(**options):
         asked.update(options)
-        return [FakeRow(ok) for ok in oks]
+        return [check.CheckRow("Linear", 1e-10, 3, 0, True, "not shown")]
 
     monkeypatch.setattr(check, "run", run)
-    monkeypatch.setattr(check, "table", lambda rows: f"{len(rows)} rows")
-    assert main(["check", "--only", "linear", "--seed", "3"]) == code
+    assert main(["check", "--only", "linear", "--seed", "3"]) == 0
     out, err = capsys.readouterr()
-    assert out == "2 rows\n"
-    assert ("1 of 2 checks failed" in err) == (code == 1)
+    assert "1 checked, all passed" in out
+    assert "not shown" not in out
+    assert err == ""
     assert asked == {"backend": "numpy", "seed": 3, "only": "linear"}
 
 
+def test_check_shows_the_details_of_what_failed(monkeypatch, capsys):
+    class Wrong(Tanh):
+        def backward(self, dy):
+            return super().backward(dy) * (1 + 1e-5)
+
+    class Breaks(Tanh):
+        def forward(self, x):
+            raise ZeroDivisionError("planted [bold]mistake[/bold]")
+
+    layers = {"Right": Tanh, "Wrong": Wrong, "Breaks": Breaks}
+    cases = [check.Case(name, make, (3, 4), True) for name, make in layers.items()]
+    monkeypatch.setattr(check, "cases", lambda: cases)
+    assert main(["check"]) == 1
+    out, err = capsys.readouterr()
+    table, details = out.split("3 checked, 2 failed")
+    assert all(name in table for name in layers)
+    assert "Right:" not in details
+    (wrong,) = check.run(only="wrong")
+    assert wrong.details in details
+    assert "FAIL x" in details
+    assert "Breaks: ZeroDivisionError: planted [bold]mistake[/bold]" in details
+    assert err == "uanref: 2 of 3 checks failed\n"
+
+
 def test_bench_writes_json(tmp_path, monkeypatch, capsys):
-    suite = pytest.importorskip("uanref.bench.suite")
     monkeypatch.setattr(suite, "run", lambda **options: [options])
-    monkeypatch.setattr(suite, "table", lambda rows: "measured")
+    monkeypatch.setattr(suite, "report", lambda rows: "measured")
     monkeypatch.setattr(suite, "rows_as_json", lambda rows: rows)
     path = tmp_path / "bench.json"
     assert main(["bench", "--repeats", "2", "--only", "conv", "--json", str(path)]) == 0

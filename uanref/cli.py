@@ -329,9 +329,13 @@ def check(
     from uanref.experiments import check as experiment
 
     rows = experiment.run(backend=backend, seed=seed, only=only)
-    Console().print(experiment.table(rows))
-    if not all(row.ok for row in rows):
-        _fail(f"{sum(not row.ok for row in rows)} of {len(rows)} checks failed", 1)
+    console = Console()
+    console.print(experiment.table(rows))
+    failed = [row for row in rows if not row.ok]
+    for row in failed:
+        _plain(console, f"\n{row.details}")
+    if failed:
+        _fail(f"{len(failed)} of {len(rows)} checks failed", 1)
 
 
 @app.command()
@@ -353,7 +357,7 @@ def bench(
     if json:
         files.check_target(Path(json), "--json")
     rows = suite.run(backend=backend, repeats=repeats, only=only)
-    Console().print(suite.table(rows))
+    Console().print(suite.report(rows))
     if json:
         files.write_json(Path(json), suite.rows_as_json(rows))
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.markup import escape
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from uanref import backend as backends
 from uanref.bench import conv, norms
@@ -104,23 +105,32 @@ def run(backend: str = "numpy", repeats: int = 7, only: str | None = None) -> li
     return [_measured(name, case, backend, repeats) for name, case in CASES.items() if only in (None, name)]
 
 
+def report(rows: list[Row]) -> Group:
+    """Lay the rows out for a terminal of 80 columns: the numbers, and below them what each case is."""
+    legend = Table.grid(padding=(0, 2, 0, 0))
+    legend.add_column(no_wrap=True)
+    legend.add_column(overflow="fold")
+    for row in rows:
+        legend.add_row(row.case, Text(f"{row.what}; peer: {row.peer}"))
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    return Group(table(rows), "", legend, *(Text(note) for note in notes))
+
+
 def table(rows: list[Row]) -> Table:
-    """Lay the rows out for a terminal; a ratio or memory above its limit is red."""
-    # Rich takes square brackets for markup unless they are escaped.
-    notes = escape("\n".join(dict.fromkeys(row.note for row in rows if row.note)))
-    made = Table(title="forward + backward, median of paired repeats", caption=notes or None)
-    made.add_column("case")
+    """Return the numbers; a ratio or memory above its limit is red."""
+    made = Table(title="forward + backward, median of paired repeats", show_edge=False)
+    made.add_column("case", no_wrap=True)
     for heading in ("ours ms", "peer ms", "ratio", "limit", "extra peak MB"):
         made.add_column(heading, justify="right")
     for row in rows:
+        most = "" if row.peak_limit_mb is None else f" of {_number(row.peak_limit_mb)}"
         made.add_row(
-            f"{row.case}\n[dim]{escape(row.what)}; peer: {escape(row.peer)}[/]",
+            row.case,
             _number(row.ours_ms),
             _number(row.peer_ms),
             _number(row.ratio, row.limit, digits=2),
             _number(row.limit, digits=2),
-            _number(row.peak_mb, row.peak_limit_mb)
-            + ("" if row.peak_limit_mb is None else f"\n[dim]of {_number(row.peak_limit_mb)}[/]"),
+            _number(row.peak_mb, row.peak_limit_mb) + most,
         )
     return made
 
