@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, draw_array
 
 from uanref import blocking
+from uanref.layers.conv import Conv2d
 
 
 @given(
@@ -163,3 +166,53 @@ def test_merged_sums_add_in_double_precision() -> None:
     parts = [np.array([1e8], dtype="float32")] + [np.array([1.0], dtype="float32")] * 64
     assert blocking.merge_sums(parts, np.dtype("float32"))[0] == np.float32(1e8 + 64)
     assert blocking.merge_sums(parts[:1], np.dtype("float32")) is parts[0]
+
+
+@pytest.mark.parametrize("shape", [(10**6, 1, 1), (250_000, 1, 4), (4000, 1, 250), (1, 1, 10**6)])
+@pytest.mark.parametrize("spread", [1.0, 0.1])
+def test_a_million_samples_far_from_zero_in_float32(shape: tuple[int, ...], spread: float) -> None:
+    """The mean at 1e4 is rounded to 1e-3: a scatter around it would be off by the square of that."""
+    x = (1e4 + spread * draw_array(shape, 2)).astype("float32")
+    mean, variance = blocking.channel_moments(x)
+    exact = x.astype("float64")
+    np.testing.assert_allclose(mean, exact.mean((0, 2)), rtol=1e-7)
+    np.testing.assert_allclose(variance, exact.var((0, 2)), rtol=1e-5)
+
+
+def test_concurrent_walks_give_blas_its_threads_back() -> None:
+    def counts() -> list[int]:
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    before = counts()
+    x = draw_array((64, 4, 500), 3)
+    with blocking.limit_threads(2), ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _: blocking.channel_moments(x)[1], range(12)))
+    assert counts() == before
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_inside_a_walk_blas_has_one_thread() -> None:
+    def task(block: slice, scratch: blocking.Scratch) -> set[int]:
+        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+
+    for workers in (1, 2):
+        with blocking.limit_threads(workers):
+            for found in blocking.walk(task, [slice(0, 1), slice(1, 2)], elements=10**6):
+                assert found <= {1}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_threads_change_no_bit_of_a_convolution(stride: int) -> None:
+    """Shapes at which BLAS sums differently with one thread and with two."""
+    x = draw_array((20, 4, 61, 61), 4, dtype="float32")
+    results = []
+    for workers in (1, 2, 3):
+        layer = Conv2d(4, 40 if stride == 2 else 8, 3, padding=1, stride=stride)
+        with blocking.limit_threads(workers):
+            y = layer.forward(x)
+            dx = layer.backward(draw_array(y.shape, 5, dtype="float32"))
+        results.append((y, dx, layer.weight.grad, layer.bias.grad))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)

@@ -275,6 +275,8 @@ def dtype_of(dtype: DTypeLike) -> DType:
             accepted for complex-step differentiation).
     """
     try:
+        if dtype is None:  # which NumPy would take for float64
+            raise TypeError
         made: DType = np.dtype(dtype)
     except TypeError as error:
         raise TypeError(f"expected a dtype such as 'float32' or 'float64', got {dtype!r}") from error

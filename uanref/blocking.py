@@ -5,8 +5,8 @@ therefore cut the batch into blocks of whole samples, small enough that all inte
 results of a block stay in the cache, and hand the blocks to a few threads
 (NumPy and BLAS release the interpreter lock). On a device there is one block: the whole batch.
 
-The blocks depend on shapes alone and results come back in block order, so the number of
-threads changes no bit of any result.
+The blocks depend on shapes alone, results come back in block order and BLAS runs with one thread
+inside a walk, so the number of threads changes no bit of a walk's result.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import functools
 import itertools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -82,27 +83,27 @@ def walk(task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int
         blocks: from :func:`sample_blocks`.
         elements: size of the walked array; small ones stay on the calling thread.
     """
-    workers = min(threads(), len(blocks))
-    if workers < 2 or elements < THREADED_ELEMENTS:
-        scratch = Scratch()
-        return [task(block, scratch) for block in blocks]
+    workers = min(threads(), len(blocks)) if elements >= THREADED_ELEMENTS else 1
+    with _one_blas_thread():
+        if workers < 2:
+            scratch = Scratch()
+            return [task(block, scratch) for block in blocks]
 
-    results: list[Any] = [None] * len(blocks)
-    tickets = itertools.count()  # next() is atomic: a fast worker takes more blocks
+        results: list[Any] = [None] * len(blocks)
+        tickets = itertools.count()  # next() is atomic: a fast worker takes more blocks
 
-    def work() -> None:
-        scratch = Scratch()
-        while (i := next(tickets)) < len(blocks):
-            results[i] = task(blocks[i], scratch)
+        def work() -> None:
+            scratch = Scratch()
+            while (i := next(tickets)) < len(blocks):
+                results[i] = task(blocks[i], scratch)
 
-    with _blas().limit(limits=1, user_api="blas"):
-        futures = [_pool(workers).submit(work) for _ in range(workers - 1)]
+        futures = [_pool().submit(work) for _ in range(workers - 1)]
         try:
             work()
         finally:
             for future in futures:
                 future.result()
-    return results
+        return results
 
 
 def as_rows(x: Array) -> Array:
@@ -177,7 +178,8 @@ def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[
     """
     xp = backend.namespace(parts[0][1])
     if len(parts) == 1 and isinstance(parts[0][0], int):
-        return parts[0][0], parts[0][1], parts[0][2] / parts[0][0]
+        weight, mean, scatter = parts[0]
+        return weight, mean.astype(dtype), (scatter / weight).astype(dtype)
     weight, mean_b, scatter = (xp.stack([xp.asarray(part[i]) for part in parts]) for i in range(3))
     double = xp.result_type(dtype, "float64")
     weight, mean_b, scatter = weight.astype(double), mean_b.astype(double), scatter.astype(double)
@@ -197,10 +199,15 @@ def channel_moments(rows: Array) -> tuple[Array, Array]:
         x = rows[block]  # (b, C, S)
         weight = x.shape[0] * x.shape[2]
         mean = sum_samples(x) / weight  # (C,)
-        square = scratch("square", x.shape, x)
-        xp.subtract(x, per_channel(mean, x.shape[2]), out=square)
-        square *= square
-        return weight, mean, sum_samples(square)
+        centred = scratch("centred", x.shape, x)
+        xp.subtract(x, per_channel(mean, x.shape[2]), out=centred)
+        # Far from 0 the mean is rounded coarsely. What the centred samples still sum to tells by how
+        # much, and is taken out of both moments (the corrected two-pass algorithm).
+        left = sum_samples(centred).astype(double)
+        centred *= centred
+        return weight, mean + left / weight, sum_samples(centred) - left * left / weight
+
+    double = xp.result_type(rows.dtype, "float64")
 
     parts = walk(moments, sample_blocks(rows, 2 * rows[0].size), rows.size)
     _, mean, variance = merge_moments(parts, rows.dtype)
@@ -229,8 +236,8 @@ def limit_threads(count: int) -> Iterator[None]:
 
 
 @functools.cache
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="uanref")
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="uanref")
 
 
 @functools.cache
@@ -238,9 +245,40 @@ def _blas() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
 
 
-def _forget_threads() -> None:
+class _BlasLimit:
+    """The process-wide limit of BLAS to one thread, held while any walk is under way."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.walks = 0
+        self.limiter: Any = None
+
+
+_limit = _BlasLimit()
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Keep BLAS at one thread; the last of several concurrent walks gives it its threads back."""
+    with _limit.lock:
+        if _limit.walks == 0:
+            _limit.limiter = _blas().limit(limits=1, user_api="blas")
+        _limit.walks += 1
+    try:
+        yield
+    finally:
+        with _limit.lock:
+            _limit.walks -= 1
+            if _limit.walks == 0:
+                _limit.limiter.restore_original_limits()
+
+
+def _start_afresh() -> None:
+    """A forked child inherits no threads, and perhaps a lock that nobody will release."""
+    global _limit
     _pool.cache_clear()
+    _limit = _BlasLimit()
 
 
-if hasattr(os, "register_at_fork"):  # a forked child inherits no threads
-    os.register_at_fork(after_in_child=_forget_threads)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

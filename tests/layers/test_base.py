@@ -18,6 +18,7 @@ from uanref.layers.base import Layer, Parameter, Sequential, choice, count, glor
 from uanref.layers.dropout import Dropout
 from uanref.layers.linear import Linear
 from uanref.layers.residual import Residual
+from uanref.norms.batch import BatchNorm
 
 
 class Scale(Layer):
@@ -388,3 +389,42 @@ def test_choice_names_the_options() -> None:
     assert choice("mode", "a", ("a", "b")) == "a"
     with pytest.raises(ValueError, match="mode must be one of 'a', 'b', got 'c'"):
         choice("mode", "c", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda shared: Sequential(shared, shared),
+        lambda shared: Sequential(Sequential(shared), shared),
+        lambda shared: Residual(shared, Sequential(shared)),
+    ],
+    ids=["side by side", "nested", "residual"],
+)
+def test_a_layer_with_parameters_stands_in_one_place(build) -> None:
+    with pytest.raises(ValueError, match="the same Linear in two places"):
+        build(Linear(2, 2))
+
+
+def test_a_gradient_must_have_the_outputs_dtype_and_leaves_the_pass_pending() -> None:
+    layer = Linear(2, 2)
+    y = layer.forward(draw_array((3, 2), 0, dtype="float32"))
+    with pytest.raises(TypeError, match=r"a gradient of float64 for an output of float32: use dy.astype\('float32'\)"):
+        layer.backward(draw_array((3, 2), 1))
+    with pytest.raises(TypeError, match="expected a NumPy or CuPy array, got list"):
+        layer.backward([[1.0, 2.0]] * 3)
+    assert layer.backward(y).dtype == "float32"
+
+
+def test_a_bad_state_changes_nothing() -> None:
+    layer = BatchNorm(3)
+    before = layer.state_dict()
+    bad = {"gamma": np.full(3, 7.0), "beta": np.array(["a", "b", "c"])}
+    with pytest.raises(TypeError, match="beta in the state holds <U1, expected numbers"):
+        layer.load_state_dict(bad, strict=False)
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_none_is_no_dtype() -> None:
+    with pytest.raises(TypeError, match="expected a dtype"):
+        Linear(2, 2).to(None)

@@ -143,6 +143,17 @@ def test_one_em_step_with_momentum_one_is_the_m_step():
     np.testing.assert_allclose(np.exp(log_prior).sum(), 1.0, rtol=1e-12)
 
 
+def test_an_em_step_floors_and_normalizes_the_prior():
+    log_prior, mean, variance, share = (
+        np.log([[0.5], [0.5]]),
+        np.zeros((2, 1)),
+        np.ones((2, 1)),
+        np.array([[0.0], [9.0]]),
+    )
+    new, *_ = gm.em_step(log_prior, mean, variance, share, mean, variance, np.ones((2, 1)), 1.0)
+    np.testing.assert_allclose(np.exp(new), [[1e-6 / (1 + 1e-6)], [1 / (1 + 1e-6)]], rtol=1e-12)
+
+
 @pytest.mark.parametrize("s", [-800.0, -30.0, -1.0, 0.0, 0.005, 3.0, 40.0, 800.0])
 def test_softplus_and_its_backward(s):
     a = np.array([s])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -277,6 +278,50 @@ def test_a_dead_component_is_masked(posterior, dtype):
     # lambda is 1/3 instead of 1/2 and rho 1/sqrt 3 instead of 1/sqrt 2: w rho is the same.
     assert close(y, alive.forward(x), tolerance)
     assert close(dx, alive.backward(dy), tolerance)
+
+
+def test_a_faint_component_is_alive():
+    """Posteriors that sum to 1e-20 are far above the smallest number: such a component is normalized like any other."""
+    layer = UAN(1, 2, affine=False, dtype="float64")
+    layer.mean.value = np.array([[0.0], [12.0]])
+    layer.forward(draw_array((20, 1), 0))
+    assert layer.running_var[1, 0] < 0.95, "its running moments moved"
+
+
+@pytest.mark.parametrize("gap", [100.0, 200.0, 1000.0])
+@pytest.mark.parametrize("statistics", ["batch", "learned"])
+@pytest.mark.parametrize("posterior", ["channel", "joint"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_logits_far_apart_stay_finite(gap, statistics, posterior, dtype):
+    layer = UAN(3, 2, statistics=statistics, posterior=posterior, dtype=dtype)
+    layer.prior_logits.value[0] = gap
+    layer.mean.value = np.array([[50.0] * 3, [0.0] * 3], dtype)
+    near, far = draw_array((40, 3, 2), 0), 50.0 + draw_array((40, 3, 2), 1)
+    x = np.concatenate([near, far]).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = layer.forward(x)
+        dx = layer.backward(draw_array(x.shape, 2, dtype=dtype))
+    for array in (y, dx, *(p.grad for p in layer.parameters().values())):
+        assert np.isfinite(array).all()
+
+
+def test_em_with_momentum_zero_moves_nothing():
+    layer = UAN(2, 2, update="em", momentum=0.0)
+    layer.prior_logits.value[0] = -30.0
+    before = layer.state_dict()
+    layer.forward(draw_array((6, 2), 0, dtype="float32"))
+    for key, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_em_keeps_a_dead_component_to_the_bit():
+    layer = UAN(2, 2, update="em")
+    layer.mean.value[1] = 500.0
+    raw = layer.raw_variance.value[1].copy()
+    layer.forward(draw_array((6, 2), 0, dtype="float32"))
+    np.testing.assert_array_equal(layer.raw_variance.value[1], raw)
+    np.testing.assert_array_equal(layer.mean.value[1], 500.0)
 
 
 def test_em_moves_the_mixture_and_gives_it_no_gradient():

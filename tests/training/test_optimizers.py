@@ -13,8 +13,9 @@ from support.arrays import draw_array
 from support.requirements import require_cupy, require_torch
 
 from uanref import backend
-from uanref.layers.base import Parameter, Sequential
+from uanref.layers.base import Parameter
 from uanref.layers.linear import Linear
+from uanref.norms.uan import UAN
 from uanref.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
 
 SHAPES = {"0.weight": (3, 4), "0.bias": (3,), "2.gamma": (1,)}
@@ -233,18 +234,41 @@ def test_assigned_arrays_of_any_kind_are_stepped_and_left_alone() -> None:
         np.testing.assert_array_equal(owner, copy)
 
 
-def test_later_steps_write_in_place_and_follow_an_assignment() -> None:
+def test_a_step_changes_no_array_that_was_there() -> None:
     parameter = Parameter(np.ones(3))
     optimizer = SGD({"w": parameter}, lr=1.0)
     parameter.grad = np.full(3, 0.25)
     optimizer.step()
-    own = parameter.value
+    first = parameter.value
     optimizer.step()
-    assert parameter.value is own
-    parameter.value = np.full(3, 10.0)
+    np.testing.assert_array_equal(first, np.full(3, 0.75))
+    parameter.value = assigned = np.full(3, 10.0)
     optimizer.step()
     np.testing.assert_array_equal(parameter.value, np.full(3, 9.75))
-    np.testing.assert_array_equal(own, np.full(3, 0.5))
+    np.testing.assert_array_equal(assigned, np.full(3, 10.0))
+
+
+@every
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linear(3, 3, dtype="float64"),
+        lambda: UAN(3, 2, dtype="float64"),
+        lambda: UAN(3, 2, statistics="learned", dtype="float64"),
+    ],
+    ids=["linear", "uan", "uan-learned"],
+)
+def test_a_pending_forward_keeps_its_values(kind: type[Optimizer], options: dict, make) -> None:
+    """Two forwards, then backward and step for the second: the first one's gradient must not notice the step."""
+    layer, x1, x2, dy = make(), draw_array((4, 3), 1), draw_array((4, 3), 2), draw_array((4, 3), 3)
+    layer.forward(x1)
+    expected = layer.backward(dy)
+    optimizer = kind(layer.parameters(), **options)
+    layer.forward(x1)
+    layer.forward(x2)
+    layer.backward(dy)
+    optimizer.step()
+    np.testing.assert_array_equal(layer.backward(dy), expected)
 
 
 @every
@@ -264,13 +288,25 @@ def test_a_model_that_changes_its_dtype_takes_the_optimizer_along(kind: type[Opt
 
 def test_a_shared_layer_is_moved_once() -> None:
     shared = Linear(2, 2, dtype="float64")
-    model = Sequential(shared, shared)
+    parameters = {f"{place}.{name}": p for place in "ab" for name, p in shared.parameters().items()}
     before, grad = shared.weight.value.copy(), draw_array((2, 2), 1)
     shared.weight.grad, shared.bias.grad = grad, np.zeros(2)
-    assert len(model.parameters()) == 4
-    SGD(model.parameters(), lr=0.5).step()
+    SGD(parameters, lr=0.5).step()
     np.testing.assert_allclose(shared.weight.value, before - 0.5 * grad)
-    assert float(clip_grad_norm(model.parameters(), 1e9)) == pytest.approx(np.linalg.norm(grad))
+    assert float(clip_grad_norm(parameters, 1e9)) == pytest.approx(np.linalg.norm(grad))
+
+
+def test_a_gradient_of_another_shape_is_refused() -> None:
+    parameter = Parameter(np.ones((2, 2)))
+    parameter.grad = np.ones(1)
+    with pytest.raises(ValueError, match=r"'w' of shape \(2, 2\) has a gradient of shape \(1,\)"):
+        SGD({"w": parameter}).step()
+
+
+@pytest.mark.parametrize("wrong", [[Parameter(np.ones(2))], Linear(2, 2)])
+def test_parameters_must_be_a_dict(wrong) -> None:
+    with pytest.raises(TypeError, match=r"takes model.parameters\(\), a dict"):
+        SGD(wrong)
 
 
 # --- refusals -----------------------------------------------------------------------------------

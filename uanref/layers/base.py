@@ -7,7 +7,8 @@ The contract, in four lines::
     layer.parameters()         # {"weight": Parameter, ...}, dotted names below a Sequential
     layer.train(), layer.eval()
 
-``L`` is any scalar loss, ``dy`` its gradient with respect to ``y``; ``d``-names are gradients.
+``L`` is any scalar loss, ``dy`` its gradient with respect to ``y``; ``d``-names are gradients. Backward reads
+x, y and the parameters' values as they were in forward: assign new arrays, do not write into those.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Layer:
         self.training = True
         self.dtype: DType | None = None if dtype is None else backend.dtype_of(dtype)
         self.rng: Generator | None = None  # set by a layer whose forward draws (Dropout)
-        self._pending: list[tuple[Any, tuple[int, ...]]] = []
+        self._pending: list[tuple[Any, tuple[int, ...], DType, str]] = []
 
     # --- what a subclass writes -----------------------------------------------------------------
 
@@ -136,14 +137,23 @@ class Layer:
     def _keep(self, y: Array, *cache: Any) -> None:
         """Push what backward needs (nothing inside ``backend.inference()``)."""
         if not backend.is_inference():
-            self._pending.append((cache, y.shape))
+            self._pending.append((cache, y.shape, y.dtype, backend.name_of(y)))
 
     def _take(self, dy: Array) -> Any:
         """Pop what the latest pending forward kept, after checking that ``dy`` belongs to it."""
         name = type(self).__name__
         if not self._pending:
             raise RuntimeError(f"{name}.backward without a pending forward: call forward(x) first, once per backward")
-        cache, shape = self._pending[-1]
+        cache, shape, dtype, where = self._pending[-1]
+        if backend.name_of(dy) != where:
+            raise backend.BackendMismatch(
+                f"{name}.backward got a gradient on {backend.name_of(dy)} for an output on {where}: "
+                "move it with backend.to_device or backend.to_host"
+            )
+        if dy.dtype != dtype:
+            raise TypeError(
+                f"{name}.backward got a gradient of {dy.dtype} for an output of {dtype}: use dy.astype('{dtype}')"
+            )
         if dy.shape != shape:
             raise ValueError(
                 f"{name}.backward got a gradient of shape {backend.shape_text(dy.shape)} for an output of shape "
@@ -197,7 +207,11 @@ class Layer:
         return self
 
     def eval(self) -> Self:
-        """Switch this layer and all below it to eval mode."""
+        """Switch this layer and all below it to eval mode.
+
+        Eval mode has a backward pass too, so forward still keeps what it needs: run evaluation loops inside
+        ``backend.inference()``.
+        """
         return self.train(False)
 
     def clear(self) -> None:
@@ -254,6 +268,7 @@ class Layer:
         Raises:
             KeyError: a name is missing or unexpected (strict only).
             ValueError: an array has another shape than the one that it replaces.
+            TypeError: an entry is no array of numbers.
         """
         own: dict[str, Any] = {name: p.value for name, p in self._all_parameters()} | self.buffers()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -261,16 +276,20 @@ class Layer:
             raise KeyError(
                 f"state does not fit this model: missing {missing or 'none'}, unexpected {unexpected or 'none'}"
             )
-        for name in own.keys() & state.keys():
+        for name in sorted(own.keys() & state.keys()):
+            backend.name_of(state[name])
+            kind = state[name].dtype.kind
+            if kind not in "fbiuc" or (kind == "c" and (isinstance(own[name], bool) or own[name].dtype.kind != "c")):
+                raise TypeError(f"{name} in the state holds {state[name].dtype}, expected numbers")
             expected = () if isinstance(own[name], bool) else own[name].shape
             if state[name].shape != expected:
                 raise ValueError(f"{name} has shape {state[name].shape} in the state, expected {expected}")
 
-        parameters = dict(self._all_parameters())
-        layers = dict(self.modules())
-        for name in own.keys() & state.keys():
-            old, new = own[name], state[name]
-            value: Any = bool(new) if isinstance(old, bool) else _like(new, old)
+        loaded: dict[str, Any] = {}
+        for name in sorted(own.keys() & state.keys()):
+            loaded[name] = bool(state[name]) if isinstance(own[name], bool) else _like(state[name], own[name])
+        parameters, layers = dict(self._all_parameters()), dict(self.modules())
+        for name, value in loaded.items():
             if name in parameters:
                 parameters[name].value = value
             else:
@@ -287,6 +306,7 @@ class Sequential(Layer):
 
     Raises:
         TypeError: an argument is no Layer.
+        ValueError: a layer with parameters occurs twice.
     """
 
     def __init__(self, *layers: Layer) -> None:
@@ -294,6 +314,7 @@ class Sequential(Layer):
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential takes layers, got {type(layer).__name__}: pass Sequential(a, b, ...)")
+        refuse_shared("Sequential", *layers)
         self.layers = list(layers)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
@@ -318,6 +339,24 @@ class Sequential(Layer):
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
         return dy
+
+
+def refuse_shared(name: str, *layers: Layer) -> None:
+    """Raise ValueError if a layer with parameters stands in two places of ``layers``.
+
+    Gradients are assigned, so the second backward pass would silently overwrite the first one's. Pass the layer
+    once and call it twice inside ``backend.accumulating()`` to share weights.
+    """
+    seen: set[int] = set()
+    for layer in layers:
+        for _, inner in layer.modules():
+            owns = any(isinstance(value, Parameter) for value in vars(inner).values())
+            if owns and id(inner) in seen:
+                raise ValueError(
+                    f"{name} got the same {type(inner).__name__} in two places: its second backward pass would "
+                    "overwrite the first one's gradient; make two layers"
+                )
+            seen.add(id(inner))
 
 
 def he_normal(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Array:
@@ -357,6 +396,20 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """Return ``value`` as (down, across): a pair of integers >= ``least``, or one integer for both.
+
+    Raises:
+        TypeError: not an integer or a pair of integers.
+        ValueError: too small.
+    """
+    if not isinstance(value, tuple | list):
+        return count(name, value, least), count(name, value, least)
+    if len(value) != 2:
+        raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
+    return count(name, value[0], least), count(name, value[1], least)
+
+
 def number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
     """Return ``value`` as a finite float in [low, high] (or (low, high] with ``open_low``), or raise.
 
@@ -365,6 +418,8 @@ def number(name: str, value: Any, low: float, high: float = math.inf, *, open_lo
         ValueError: NaN, infinite or out of range.
     """
     try:
+        if isinstance(value, str | bool):
+            raise TypeError
         found = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
 from uanref.blocking import Scratch, as_rows, sample_blocks, sum_rows, walk
-from uanref.layers.base import Layer, Parameter, count, he_normal
+from uanref.layers.base import Layer, Parameter, count, he_normal, pair
 
 # Bytes of a block's columns: the product reads them again at once, from the second-level cache.
 COLUMN_BYTES = 1 << 19
@@ -169,7 +169,7 @@ def _gradients_by_columns(x: Array, dy: Array, weight: Array, window: _Window) -
         dout = as_rows(dy[block])  # (n, O, OH OW)
         columns = _columns(x[block], window, scratch)  # (n, I kh kw, OH OW)
         # 1. dW = sum_n dY X^T
-        dkernels: Array = xp.matmul(dout, columns.swapaxes(1, 2)).sum(axis=0)  # (O, I kh kw)
+        dkernels = _sum_of_products(dout, columns)  # (O, I kh kw)
         # 2. dX = W^T dY
         dcolumns = scratch("dcolumns", columns.shape, like=x)
         xp.matmul(kernels.T, dout, out=dcolumns)  # (n, I kh kw, OH OW)
@@ -177,7 +177,7 @@ def _gradients_by_columns(x: Array, dy: Array, weight: Array, window: _Window) -
         _add_columns(dcolumns, window, dx[block], scratch)
         return dkernels
 
-    blocks = sample_blocks(x, kernels.shape[1] * dy.shape[2] * dy.shape[3], COLUMN_BYTES)
+    blocks = sample_blocks(x, kernels.shape[1] * dy.shape[2] * dy.shape[3], max(COLUMN_BYTES, weight.nbytes))
     dkernels = _sum(walk(differentiate, blocks, x.size))  # (O, I kh kw)
     return dkernels.reshape(weight.shape), dx
 
@@ -195,14 +195,27 @@ def _gradients_by_correlation(x: Array, dy: Array, weight: Array, turned: _Windo
         # 1. dx = W' D
         xp.matmul(kernels, columns, out=as_rows(dx[block]))  # (n, I, H W)
         # 2. dW'^T = sum_n D x^T
-        dkernels: Array = xp.matmul(columns, as_rows(x[block]).swapaxes(1, 2)).sum(axis=0)  # (O kh kw, I)
+        dkernels = _sum_of_products(columns, as_rows(x[block]))  # (O kh kw, I)
         return dkernels
 
-    blocks = sample_blocks(x, kernels.shape[1] * x.shape[2] * x.shape[3], COLUMN_BYTES)
+    blocks = sample_blocks(x, kernels.shape[1] * x.shape[2] * x.shape[3], max(COLUMN_BYTES, weight.nbytes))
     dkernels = _sum(walk(differentiate, blocks, x.size)).reshape(outputs, kh, kw, inputs)
     # 3. Turn the kernels back: dW[o, i, u, v] = dW'[i, (o, kh - 1 - u, kw - 1 - v)].
     dweight: Array = xp.ascontiguousarray(dkernels[:, ::-1, ::-1].transpose(0, 3, 1, 2))  # (O, I, kh, kw)
     return dweight, dx
+
+
+def _sum_of_products(a: Array, b: Array) -> Array:
+    """Return ``sum_n a_n b_n^T`` for ``a (n, A, P)`` and ``b (n, B, P)``: ``(A, B)``."""
+    xp = backend.namespace(a, b)
+    if backend.name_of(a) == "numpy" and a.shape[2] >= 64:
+        total: Array = xp.matmul(a, b.swapaxes(1, 2)).sum(axis=0)
+        return total
+    # Small images, or a device with the whole batch at once: one product over samples and positions,
+    # because n results of size A B would outweigh the data.
+    inner = a.shape[0] * a.shape[2]
+    total = xp.matmul(a.swapaxes(0, 1).reshape(-1, inner), b.swapaxes(0, 1).reshape(-1, inner).T)
+    return total
 
 
 class _Window(NamedTuple):
@@ -319,17 +332,3 @@ def _margins(
     if isinstance(padding, str):
         raise ValueError(f"padding must be 'same', 'valid' or numbers, got {padding!r}")
     return padding[0], padding[0], padding[1], padding[1]
-
-
-def pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
-    """Return ``value`` as (down, across): a pair of integers >= ``least``, or one integer for both.
-
-    Raises:
-        TypeError: not an integer or a pair of integers.
-        ValueError: too small.
-    """
-    if not isinstance(value, tuple | list):
-        return count(name, value, least), count(name, value, least)
-    if len(value) != 2:
-        raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
-    return count(name, value[0], least), count(name, value[1], least)

@@ -8,7 +8,7 @@ from uanref.layers.base import Layer, Parameter, choice, count, glorot_uniform, 
 
 
 class Linear(Layer):
-    r"""An affine map of the last axis, ``y = x W^T + b``.
+    r"""An affine map of the features, ``y = x W^T + b``.
 
     With :math:`y_{no} = \sum_i x_{ni} W_{oi} + b_o`, the chain rule gives
 

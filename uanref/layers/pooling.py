@@ -14,8 +14,7 @@ from typing import TypeAlias
 from uanref import backend
 from uanref.backend import Array
 from uanref.blocking import as_rows, sum_rows
-from uanref.layers.base import Layer
-from uanref.layers.conv import pair
+from uanref.layers.base import Layer, pair
 
 Place: TypeAlias = "tuple[tuple[slice, ...], tuple[slice, ...]]"
 

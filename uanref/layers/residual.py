@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.layers.base import Layer
+from uanref.layers.base import Layer, refuse_shared
 
 
 class Residual(Layer):
@@ -19,6 +19,7 @@ class Residual(Layer):
 
     Raises:
         TypeError: an argument is no Layer.
+        ValueError: a layer with parameters stands on both paths.
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
@@ -26,6 +27,7 @@ class Residual(Layer):
         for name, layer in (("body", body), ("shortcut", shortcut)):
             if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
                 raise TypeError(f"Residual takes a layer as {name}, got {type(layer).__name__}")
+        refuse_shared("Residual", body, *([] if shortcut is None else [shortcut]))
         self.body = body
         self.shortcut = shortcut
 

@@ -74,8 +74,9 @@ def weights(x: Array, mixture: Mixture, scratch: Scratch) -> Array:
     total = e[0] * mixture.root_prior_[0]  # (b, P, S)
     for k in range(1, e.shape[0]):
         total += e[k] * mixture.root_prior_[k]
-    # A sum that underflows stands for weights beyond the format's range: they saturate.
-    e /= xp.maximum(total, backend.tiny(x.dtype))
+    # A sum that underflows stands for weights at the end of the format's range. They saturate, early
+    # enough that sums over many samples stay finite: in float32 at 4e28, a prior of 1e-57.
+    e /= xp.maximum(total, backend.tiny(x.dtype) ** 0.75)
     return e
 
 
@@ -176,18 +177,22 @@ def weighted_moments(x: Array, w: Array, scratch: Scratch) -> tuple[Array, Array
         scratch: buffers.
 
     Returns:
-        ``W (K, P)``, ``m (K, C)`` (0 where W is 0) and ``W v (K, C)``: what
-        :func:`uanref.blocking.merge_moments` merges over blocks.
+        ``W (K, P)``, ``m (K, C)`` (0 where W is 0) and ``W v (K, C)``, the last two in double precision:
+        what :func:`uanref.blocking.merge_moments` merges over blocks.
     """
     xp = backend.namespace(x, w)
     total = sum_samples(w)  # (K, P)
     product = scratch("product", (w.shape[0], *x.shape), x)
     xp.multiply(w, x, out=product)
-    mean = sum_samples(product) / (total + (total == 0))  # (K, C)
-    xp.subtract(x, per_channel(mean, x.shape[2]), out=product)
-    product *= product
-    product *= w
-    return total, mean, sum_samples(product)
+    some = total + (total == 0)
+    mean = sum_samples(product) / some  # (K, C)
+    centred = scratch("quadratic", product.shape, x)
+    xp.subtract(x, per_channel(mean, x.shape[2]), out=centred)
+    xp.multiply(w, centred, out=product)
+    # What is left of the first moment corrects both, as in blocking.channel_moments.
+    left = sum_samples(product).astype(xp.result_type(x.dtype, "float64"))
+    product *= centred
+    return total, mean + left / some, sum_samples(product) - left * (left / some)
 
 
 def weighted_moments_backward(
@@ -304,8 +309,8 @@ def softplus_backward(dy: Array, s: Array) -> Array:
 
 
 def inverse_softplus(v: Array, floor: float) -> Array:
-    """Return s with ``softplus(s) = max(v, floor)``, as ``v + log(1 - e^-v)``: ``log(e^v - 1)`` would overflow."""
+    """Return s with ``softplus(s) = max(v, floor, tiny)``: ``v + log(1 - e^-v)``, for ``log(e^v - 1)`` overflows."""
     xp = backend.namespace(v)
-    v = xp.maximum(v, floor)
+    v = xp.maximum(v, max(floor, backend.tiny(v.dtype)))
     s: Array = v + xp.log(-xp.expm1(-v))
     return s

@@ -180,5 +180,5 @@ def transform_backward(
 
 
 def _blocks(rows: Array, mixture: Mixture) -> list[slice]:
-    """Cut the batch so that a block's four buffers per component stay in the cache."""
-    return sample_blocks(rows, 4 * mixture.mean.shape[0] * rows[0].size)
+    """Cut the batch so that a block's five buffers per component stay in the cache."""
+    return sample_blocks(rows, 5 * mixture.mean.shape[0] * rows[0].size)

@@ -202,7 +202,7 @@ class UAN(Layer):
             step = self.momentum * batch.alive
             self.running_mean = self.running_mean + step * (batch.mean - self.running_mean)
             self.running_var = self.running_var + step * (batch.variance - self.running_var)
-        if self.update == "em":
+        if self.update == "em" and self.momentum > 0.0:
             share = mixture.root_prior * batch.total  # S_k = sum_m tau_k, (K, P)
             self.prior_logits.value, self.mean.value, variance = em_step(
                 mixture.log_prior,
@@ -214,7 +214,8 @@ class UAN(Layer):
                 batch.alive,
                 self.momentum,
             )
-            self.raw_variance.value = inverse_softplus(variance, self.eps)
+            raw = self.raw_variance.value  # kept to the bit where the component is dead
+            self.raw_variance.value = raw + batch.alive * (inverse_softplus(variance, self.eps) - raw)
 
     def _start_on(self, rows: Array) -> None:
         """Place the components on a first batch: jittered around the channel's mean, with its variance."""

@@ -7,10 +7,9 @@ One training step::
     clip_grad_norm(model.parameters(), 1.0)
     optimizer.step()                       # moves parameter.value
 
-A step changes ``parameter.value`` in place, once backward has used it: the array is the
-optimizer's own (a value that was assigned from outside is copied first, so nobody else's array
-changes), and it is another array than those that ``state_dict`` returned. Gradients are only
-read. Nothing is read from a device, so a step never waits for one.
+A step assigns a new ``parameter.value`` and changes no array that was there: a forward pass that is
+still pending keeps the values that it was computed with. Gradients are only read. Nothing is read
+from a device, so a step never waits for one.
 
 In the equations ``theta`` is a parameter, ``g`` its gradient, ``t = 1, 2, ...`` the step.
 """
@@ -51,7 +50,6 @@ class Optimizer:
             slot: {name: backend.namespace(p.value).zeros_like(p.value) for name, p in self.parameters.items()}
             for slot in slots
         }
-        self._owned: dict[str, Array] = {}
 
     @property
     def lr(self) -> float:
@@ -68,6 +66,7 @@ class Optimizer:
         Raises:
             RuntimeError: a parameter has no gradient yet; nothing was moved.
             BackendMismatch: a parameter and its gradient lie on different backends; nothing was moved.
+            ValueError: a gradient has another shape than its parameter; nothing was moved.
         """
         gradients: dict[str, Array] = {}
         for name, parameter in self.parameters.items():
@@ -76,24 +75,22 @@ class Optimizer:
                     f"parameter {name!r} has no gradient: call backward before {type(self).__name__}.step"
                 )
             backend.namespace(parameter.value, parameter.grad)
+            if parameter.grad.shape != parameter.value.shape:
+                raise ValueError(
+                    f"parameter {name!r} of shape {backend.shape_text(parameter.value.shape)} has a gradient of shape "
+                    f"{backend.shape_text(parameter.grad.shape)}: they must be equal"
+                )
             gradients[name] = parameter.grad
 
         self.steps += 1
         for name, grad in gradients.items():
-            value = self._own(name)
-            self._update(value, grad, *(self._follow(slot, name, value) for slot in self._slots))
+            parameter = self.parameters[name]
+            slots = (self._follow(slot, name, parameter.value) for slot in self._slots)
+            parameter.value = self._update(parameter.value, grad, *slots)
 
-    def _update(self, value: Array, grad: Array, *slots: Array) -> None:
-        """Change ``value`` and the slots in place; ``grad`` is only read."""
+    def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
+        """Return the new value; change the slots in place; only read ``value`` and ``grad``."""
         raise NotImplementedError(f"{type(self).__name__} does not define _update")
-
-    def _own(self, name: str) -> Array:
-        """Return the parameter's value as an array that may be written, because no one else holds it."""
-        parameter = self.parameters[name]
-        if parameter.value is not self._owned.get(name):
-            parameter.value = backend.namespace(parameter.value).array(parameter.value, order="C")  # a copy
-            self._owned[name] = parameter.value
-        return parameter.value
 
     def _follow(self, slot: str, name: str, value: Array) -> Array:
         """Return a slot's array, moved along if the model changed its backend or dtype."""
@@ -177,7 +174,7 @@ class SGD(Optimizer):
             raise ValueError("nesterov=True needs a momentum > 0, got momentum=0.0")
         super().__init__(parameters, lr, ("momentum",) if self.momentum > 0.0 else ())
 
-    def _update(self, value: Array, grad: Array, *slots: Array) -> None:
+    def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
         if self.weight_decay > 0.0:
             grad = grad + self.weight_decay * value
         if slots:
@@ -185,7 +182,8 @@ class SGD(Optimizer):
             velocity *= self.momentum
             velocity += grad
             grad = grad + self.momentum * velocity if self.nesterov else velocity
-        value -= self.lr * grad
+        moved: Array = value - self.lr * grad
+        return moved
 
 
 class Adam(Optimizer):
@@ -227,12 +225,12 @@ class Adam(Optimizer):
         self.weight_decay = number("weight_decay", weight_decay, 0.0)
         super().__init__(parameters, lr, ("first_moment", "second_moment"))
 
-    def _update(self, value: Array, grad: Array, *slots: Array) -> None:
+    def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
         if self.weight_decay > 0.0:
             grad = grad + self.weight_decay * value
-        self._move(value, grad, *slots)
+        return self._move(value, grad, *slots)
 
-    def _move(self, value: Array, grad: Array, m: Array, v: Array) -> None:
+    def _move(self, value: Array, grad: Array, m: Array, v: Array) -> Array:
         """The moments' update and the step along them, without decay."""
         xp = backend.namespace(value, grad)
         beta1, beta2 = self.betas
@@ -248,7 +246,8 @@ class Adam(Optimizer):
         # 3. Step.
         change = m / denominator
         change *= self.lr / (1.0 - beta1**self.steps)
-        value -= change
+        moved: Array = value - change
+        return moved
 
 
 class AdamW(Adam):
@@ -279,9 +278,8 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def _update(self, value: Array, grad: Array, *slots: Array) -> None:
-        value *= 1.0 - self.lr * self.weight_decay
-        self._move(value, grad, *slots)
+    def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
+        return self._move(value * (1.0 - self.lr * self.weight_decay), grad, *slots)
 
 
 def clip_grad_norm(parameters: Mapping[str, Parameter], max_norm: float) -> Array:
@@ -291,7 +289,8 @@ def clip_grad_norm(parameters: Mapping[str, Parameter], max_norm: float) -> Arra
         \|g\| = \sqrt{\textstyle\sum_i g_i^2}, \qquad
         g \leftarrow g \min\bigl(1, \mathrm{max\_norm} / (\|g\| + 10^{-6})\bigr)
 
-    Squares are summed in float64, where those of float32 cannot overflow. Every ``parameter.grad``
+    Squares are summed in float64, where those of float32 cannot overflow (float64 gradients above 1e154 can:
+    the norm is then infinite and every gradient becomes 0). Every ``parameter.grad``
     is assigned a new array. A gradient that is not finite makes the norm so: NaN reaches every
     gradient, an infinity turns into NaN where it stands, and the trainer's guard sees it.
 
@@ -326,6 +325,8 @@ def clip_grad_norm(parameters: Mapping[str, Parameter], max_norm: float) -> Arra
 
 def _distinct(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Parameter]:
     """Return the parameters by name, each once."""
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"{caller} takes model.parameters(), a dict, got {type(parameters).__name__}")
     found: dict[int, tuple[str, Parameter]] = {}
     for name, parameter in parameters.items():
         if not isinstance(parameter, Parameter):
