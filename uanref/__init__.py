@@ -11,6 +11,9 @@ from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from uanref.layers.residual import Residual
 from uanref.losses import MSE, SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
+from uanref.norms.group import GroupNorm
+from uanref.norms.instance import InstanceNorm
+from uanref.norms.layer import LayerNorm
 from uanref.norms.uan import UAN
 from uanref.training.checkpoint import load_model as load
 from uanref.training.optimizers import SGD, Adam, AdamW, clip_grad_norm
@@ -34,7 +37,10 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",

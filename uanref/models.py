@@ -14,10 +14,13 @@ from uanref.layers.flatten import Flatten
 from uanref.layers.linear import Linear
 from uanref.layers.pooling import GlobalAvgPool2d, MaxPool2d
 from uanref.norms.batch import BatchNorm
+from uanref.norms.group import GroupNorm
+from uanref.norms.instance import InstanceNorm
+from uanref.norms.layer import LayerNorm
 from uanref.norms.uan import UAN
 
 MODELS = ("mlp", "cnn")
-NORMS = ("none", "bn", "uan", "uan-learned", "uan-joint")
+NORMS = ("none", "bn", "ln", "gn", "in", "uan", "uan-learned", "uan-joint")
 
 
 class Model(Sequential):
@@ -43,7 +46,8 @@ def make_norm(
     """Return the norm called ``name``, or None for ``"none"``.
 
     Args:
-        name: ``"none"``; ``"bn"``; ``"uan"`` (a posterior per channel, statistics of the batch);
+        name: ``"none"``; ``"bn"``; ``"ln"``; ``"gn"`` (8 groups, or as many as divide 8 and the channels);
+            ``"in"`` (images only); ``"uan"`` (a posterior per channel, statistics of the batch);
             ``"uan-learned"`` (the same with learned statistics); ``"uan-joint"`` (one posterior
             per position, statistics of the batch).
         num_features: channels, >= 1.
@@ -57,6 +61,12 @@ def make_norm(
     match choice("norm", name, NORMS):
         case "bn":
             return BatchNorm(num_features, dtype=dtype)
+        case "ln":
+            return LayerNorm(num_features, dtype=dtype)
+        case "gn":
+            return GroupNorm(math.gcd(num_features, 8), num_features, dtype=dtype)
+        case "in":
+            return InstanceNorm(num_features, dtype=dtype)
         case "uan":
             return UAN(num_features, num_components, dtype=dtype, rng=rng)
         case "uan-learned":

@@ -1,0 +1,81 @@
+"""Instance normalization."""
+
+from __future__ import annotations
+
+from uanref import backend
+from uanref.backend import Array, DTypeLike
+from uanref.blocking import as_rows
+from uanref.layers.base import Layer, Parameter, count, number
+from uanref.norms.sample_statistics import normalize, normalize_backward
+
+
+class InstanceNorm(Layer):
+    r"""Instance normalization: each channel of each sample gets mean 0 and variance 1 (Ulyanov et al. 2016).
+
+    With the S spatial elements of sample n and channel c, :math:`i_{nc} = 1/\sqrt{v_{nc} + \epsilon}`,
+
+    .. math::
+        y = \gamma\, (x - \mu_{nc})\, i_{nc} + \beta, \qquad
+        dx = \gamma\, i_{nc} \left( dy - \frac1S \sum_s dy_s - \hat x \frac1S \sum_s dy_s \hat x_s \right).
+
+    It is group normalization with C groups. There are no running statistics.
+
+    Args:
+        num_features: C, >= 1.
+        eps: added to the variance inside the root, >= 0.
+        affine: whether to learn gamma and beta; without them they are 1 and 0.
+        dtype: dtype of the parameters.
+
+    Attributes:
+        gamma: scale, shape (C,), starts at 1; None without ``affine``.
+        beta: shift, shape (C,), starts at 0; None without ``affine``.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, affine: bool = True, *, dtype: DTypeLike = "float32"
+    ) -> None:
+        super().__init__(dtype)
+        self.num_features = count("num_features", num_features)
+        self.eps = number("eps", eps, 0.0)
+        self.gamma: Parameter | None = self._new([1.0] * num_features) if affine else None
+        self.beta: Parameter | None = self._new([0.0] * num_features) if affine else None
+
+    def forward(self, x: Array) -> Array:
+        """Normalize ``x``, the same way in train and eval mode.
+
+        Args:
+            x: ``(N, C, ...)``, rank >= 2.
+
+        Returns:
+            Same shape.
+
+        Raises:
+            ValueError: wrong rank or channels; one spatial element (rank 2 included), whose x_hat would be 0.
+            TypeError: another dtype than the parameters'.
+        """
+        self._check_channels(x, self.num_features)
+        if x.ndim == 2 or x[0, 0].size == 1:
+            raise ValueError(
+                f"InstanceNorm needs more than one spatial element per channel, got {backend.shape_text(x.shape)}: "
+                "its output would be beta everywhere"
+            )
+        gamma, beta = (None if p is None else p.value for p in (self.gamma, self.beta))
+        backend.namespace(x, gamma, beta)
+        rows = as_rows(x)  # (N, C, S)
+        y, mean, inverse_std = normalize(rows, self.num_features, self.eps, gamma, beta)
+        y = y.reshape(x.shape)
+        self._keep(y, rows, mean, inverse_std, gamma)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dL/dx for ``dy`` of the output's shape; fills ``gamma.grad`` and ``beta.grad``."""
+        rows, mean, inverse_std, gamma = self._take(dy)
+        backend.namespace(dy, rows)
+        dx, dgamma, dbeta = normalize_backward(as_rows(dy), rows, mean, inverse_std, gamma)
+        if self.gamma is not None and self.beta is not None:
+            self.gamma.receive(dgamma)  # (C,)
+            self.beta.receive(dbeta)  # (C,)
+        return dx.reshape(dy.shape)
