@@ -229,6 +229,48 @@ def test_compare_refuses_an_unwritable_out(capsys):
     assert_refused(capsys, ["compare", *TINY, "--out", "/proc/self/results"], "--out", "/proc/self/results")
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write")
+def test_compare_tells_what_to_do_where_runs_cannot_be_created(capsys, monkeypatch):
+    monkeypatch.chdir("/proc/self")
+    assert_refused(capsys, ["compare", *TINY], "--out runs/compare-", "cannot be written", "name another place")
+
+
+@pytest.mark.parametrize("command", ["compare --out", "train --save", "train --resume", "bench --json", "evaluate"])
+def test_names_of_files_may_not_be_empty(command, capsys):
+    named = {"evaluate": "CHECKPOINT"}.get(command, command.split()[-1])
+    assert_refused(capsys, [*command.split(), ""], named, "expected a name, got ''")
+
+
+def test_tables_of_numbers_are_not_cut_on_a_narrow_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["compare", *TINY, "--norms", "none", "--quiet", "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "test accuracy (%)" in out
+    assert main(["info"]) == 0
+    assert all(len(line) <= 40 for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["info"], ["check", "--only", "ReLU"]])
+def test_a_reader_that_goes_away_gets_no_traceback(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        command = [sys.executable, "-m", "uanref", *arguments]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_full_disk_is_one_sentence():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "uanref", "info"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "uanref: No space left on device\n"
+
+
 @pytest.mark.parametrize("command", [["compare"], ["train"], ["check"], ["bench"]])
 def test_cupy_without_a_gpu_is_one_sentence(command, capsys):
     usable, reason = backend.available("cupy")
@@ -315,6 +357,14 @@ def test_interrupted_training_saves_what_it_has(tmp_path):
     assert "is saved" in err
     assert "(interrupted)" in out
     assert main(["evaluate", str(tmp_path / "x.npz")]) == 0
+
+
+def test_an_interrupted_command_says_so(monkeypatch, capsys):
+    def interrupt(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "run", interrupt)
+    assert_refused(capsys, ["check"], "uanref: interrupted", code=130)
 
 
 # --- the other commands ---------------------------------------------------------------------------
@@ -427,6 +477,7 @@ def test_help(command, capsys):
     out = capsys.readouterr().out
     assert "Usage: uanref" in out
     assert all(len(line) <= 80 for line in out.splitlines())
+    assert "..." not in out.split("Commands:")[-1].replace("A,B,...", "")  # no sentence is cut
 
 
 def test_no_command_shows_the_help(capsys):

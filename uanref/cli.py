@@ -1,7 +1,8 @@
 """The command ``uanref``: options in, tables out. The work is done in ``uanref.experiments``.
 
-Exit codes: 0 done; 1 a check failed or training diverged; 2 bad input; 130 Ctrl-C. Bad input gets one
-sentence on standard error; with ``UANREF_DEBUG=1`` the traceback comes instead.
+Exit codes: 0 done; 1 a check failed or training diverged; 2 bad input; 130 Ctrl-C; 141 the reader of the
+output went away (``uanref ... | head``). Bad input gets one sentence on standard error; with
+``UANREF_DEBUG=1`` the traceback comes instead.
 
 Modules that take long to import are imported inside the commands that need them.
 """
@@ -30,6 +31,7 @@ app = typer.Typer(
     name="uanref",
     help="Normalization in neural networks, from scratch, with hand-derived backward passes.",
     add_completion=False,
+    rich_markup_mode=None,  # plain help: readable at any width, in a pipe and to a screen reader
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     try:
         return _run(arguments)
+    except SystemExit:  # Rich and Click end so, with the code that here means a failed check, on a broken pipe alone
+        return 141
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
     except _UsageError as error:
@@ -72,16 +76,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(_sentence(error), 2)
 
 
+class _Failed(Exception):
+    """A command that did its work and has to end with a message and an exit code other than 0."""
+
+
 def _run(arguments: list[str]) -> int:
     _arguments[:] = arguments
-    result = app(arguments, prog_name="uanref", standalone_mode=False)
+    try:
+        result = app(arguments, prog_name="uanref", standalone_mode=False)
+    except _Failed as failed:
+        return _complain(*failed.args)
+    if result == 130:  # what newer versions of Typer make of Ctrl-C
+        return _complain("interrupted", 130)
     return result if isinstance(result, int) else 0
 
 
 def _sentence(error: BaseException) -> str:
     """Return an error's message on one line, without the decoration that Python adds to some."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(text).split()) or type(error).__name__
 
@@ -119,6 +132,13 @@ def _positive(text: Any) -> float:
     if not (math.isfinite(found) and found > 0):
         raise typer.BadParameter(f"expected a finite number > 0, got {str(text)!r}.")
     return found
+
+
+def _path(text: Any) -> Path:
+    """Parse the name of a file or folder: an unset variable of a shell script should not go unnoticed."""
+    if not str(text):
+        raise typer.BadParameter("expected a name, got ''.")
+    return Path(str(text))
 
 
 def _rates(text: str) -> tuple[float, ...]:
@@ -194,14 +214,20 @@ def compare(
         int | None, typer.Option(metavar="N", parser=_whole(1), help="processes at a time; one a core if left out")
     ] = None,
     out: Annotated[
-        str, typer.Option(metavar="FOLDER", help="for results.json and the pictures; runs/compare-<time> if left out")
-    ] = "",
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=_path,
+            help="for results.json and the pictures; runs/compare-<time> if left out",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite the results in --out")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the same network with different norms, on the same seeds and batches, and compare them."""
-    from rich.console import Console
+    """Train a network with different norms and compare them.
 
+    All of them start from the same weights and see the same batches, seed by seed.
+    """
     from uanref.experiments import compare as experiment
     from uanref.experiments import compare_report as report
     from uanref.experiments import files
@@ -218,7 +244,7 @@ def compare(
         optimizer=optimizer,
         backend=backend,
     )
-    folder = Path(out or time.strftime("runs/compare-%Y%m%d-%H%M%S"))
+    folder = out or Path(time.strftime("runs/compare-%Y%m%d-%H%M%S"))
     splits = experiment.try_out(settings)
     with files.results_folder(folder, "--out", force):
         with _finished_runs(len(settings.runs()), quiet) as finished:
@@ -226,7 +252,7 @@ def compare(
         if not comparison.runs:
             _fail("interrupted before the first run finished: nothing was written", 130)
         written = report.write(comparison, folder, _command())
-    console = Console()
+    console = _wide()
     console.print(report.table(comparison))
     _plain(console, f"Written to {folder}: {', '.join(path.name for path in written)}")
     if comparison.interrupted:
@@ -267,8 +293,12 @@ def train(
         int | None, typer.Option(metavar="N", parser=_whole(0), help="of split, weights and batches (0)")
     ] = None,
     backend: Backend = "numpy",
-    save: Annotated[str, typer.Option(metavar="CHECKPOINT", help="write the trained network to this file")] = "",
-    resume: Annotated[str, typer.Option(metavar="CHECKPOINT", help="go on where this file's training was")] = "",
+    save: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", parser=_path, help="write the trained network to this file")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", parser=_path, help="go on where this file's training was")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train one network; save it, or go on with a saved one."""
@@ -289,9 +319,7 @@ def train(
     }
     given = {option: value for option, value in given.items() if value is not None}
     progress = "none" if quiet else "auto"
-    trained = single.train(
-        given, epochs=epochs, backend_name=backend, save=save or None, resume=resume or None, progress=progress
-    )
+    trained = single.train(given, epochs=epochs, backend_name=backend, save=save, resume=resume, progress=progress)
     console = Console()
     console.print(trained.table())
     if trained.saved:
@@ -302,7 +330,9 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="a file that train --save wrote")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", parser=_path, help="a file that train --save wrote")
+    ],
     dataset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="digits, fashion-small or idx:FOLDER; the checkpoint's if left out"),
@@ -320,16 +350,17 @@ def evaluate(
 @app.command()
 def check(
     backend: Backend = "numpy",
-    only: Annotated[str | None, typer.Option(metavar="NAME", help="check this layer alone")] = None,
+    only: Annotated[str | None, typer.Option(metavar="NAME", help="check what has this in its name")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Check every hand-derived gradient against numerical ones; exit code 1 if one fails."""
-    from rich.console import Console
+    """Check all hand-derived gradients against numerical ones.
 
+    With --backend cupy: outputs and gradients on the GPU against those on the CPU. Exit code 1 if one fails.
+    """
     from uanref.experiments import check as experiment
 
     rows = experiment.run(backend=backend, seed=seed, only=only)
-    console = Console()
+    console = _wide()
     console.print(experiment.table(rows))
     failed = [row for row in rows if not row.ok]
     for row in failed:
@@ -341,13 +372,21 @@ def check(
 @app.command()
 def bench(
     backend: Backend = "numpy",
-    only: Annotated[str | None, typer.Option(metavar="NAME", help="measure this case alone")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="measure this case alone, one of conv-16-32, conv-64-64, batchnorm, uan, uan-batchnorm"
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how often each case is timed")] = 7,
-    json: Annotated[str, typer.Option(metavar="FILE", help="write the numbers to this file as well")] = "",
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=_path, help="write the numbers to this file as well")
+    ] = None,
 ) -> None:
-    """Measure how fast the layers are, beside PyTorch where it is installed."""
-    from rich.console import Console
+    """Measure how fast layers are, beside PyTorch's.
 
+    Without PyTorch the layers are measured alone.
+    """
     from uanref.backend import require
 
     require(backend)
@@ -355,16 +394,16 @@ def bench(
     from uanref.experiments import files
 
     if json:
-        files.check_target(Path(json), "--json")
+        files.check_target(json, "--json")
     rows = suite.run(backend=backend, repeats=repeats, only=only)
-    Console().print(suite.report(rows))
+    _wide().print(suite.report(rows))
     if json:
-        files.write_json(Path(json), suite.rows_as_json(rows))
+        files.write_json(json, suite.rows_as_json(rows))
 
 
 @app.command()
 def info() -> None:
-    """Show versions, backends (and why one is not usable), cores and threads."""
+    """Show versions, usable backends, cores and threads."""
     from rich.console import Console
 
     from uanref.experiments import info as experiment
@@ -376,8 +415,15 @@ def info() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _complain(message, code)
-    raise typer.Exit(code)
+    raise _Failed(message, code)
+
+
+def _wide() -> Console:
+    """Return a console for tables of numbers, which a narrower terminal may break into lines but never cuts."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.width >= 80 else Console(width=80)
 
 
 def _plain(console: Console, text: str) -> None:

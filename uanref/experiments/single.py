@@ -75,8 +75,8 @@ def train(
     *,
     epochs: int,
     backend_name: str = "numpy",
-    save: str | None = None,
-    resume: str | None = None,
+    save: Path | None = None,
+    resume: Path | None = None,
     progress: str = "auto",
 ) -> Trained:
     """Train one network.
@@ -97,19 +97,18 @@ def train(
     if resume and given:
         named = ", ".join("--" + option.replace("_", "-") for option in given)
         raise ValueError(f"--resume takes {named} from the checkpoint: leave it out")
-    target = None if save is None else Path(save)
-    if target is not None:
-        files.check_target(target, "--save")
+    if save is not None:
+        files.check_target(save, "--save")
     with backend.using(backend_name):
         trainer = _resumed(resume, epochs, progress) if resume else _new(DEFAULTS | dict(given), epochs, progress)
         trainer.fit(epochs - trainer.epoch)
         loss, accuracy = trainer.evaluate(trainer.splits.test)
-        if target is not None:
-            checkpoint.save(target, trainer)
-    return Trained(trainer, loss, accuracy, target)
+        if save is not None:
+            checkpoint.save(save, trainer)
+    return Trained(trainer, loss, accuracy, save)
 
 
-def evaluate(path: str, dataset: str | None = None, backend_name: str = "numpy") -> Table:
+def evaluate(path: Path, dataset: str | None = None, backend_name: str = "numpy") -> Table:
     """Score a checkpoint's network on the test set.
 
     Args:
@@ -165,7 +164,7 @@ def _new(options: Mapping[str, Any], epochs: int, progress: str) -> Trainer:
     )
 
 
-def _resumed(path: str, epochs: int, progress: str) -> Trainer:
+def _resumed(path: Path, epochs: int, progress: str) -> Trainer:
     trainer = checkpoint.resume(path, progress=progress)
     if epochs <= trainer.epoch:
         raise ValueError(f"{path} has {trainer.epoch} epochs behind it and --epochs counts them: give more than that")
