@@ -90,7 +90,7 @@ def build(
 
     The weights of convolutions and linear layers are drawn apart from the norms' start, so
     that one ``seed`` gives the same weights whatever the norm. A layer before a norm has no bias:
-    the norm would subtract it again.
+    the norm would subtract it again, or has a shift of its own.
 
     Args:
         model: ``"mlp"`` (two hidden layers) or ``"cnn"`` (three 3x3 convolutions).
@@ -102,7 +102,7 @@ def build(
         dtype: ``"float32"`` or ``"float64"``.
 
     Raises:
-        ValueError: an unknown name or a size too small.
+        ValueError: an unknown name, a size too small, or ``"in"`` where a channel has a single pixel.
         TypeError: a size that is no integer, another dtype.
     """
     choice("model", model, MODELS)
@@ -137,6 +137,11 @@ def build(
     def output(inputs: int) -> Layer:
         return Linear(inputs, num_classes, init="glorot", dtype=dtype, rng=weights)
 
+    if norm == "in" and (model == "mlp" or min(height, width) < 8):
+        raise ValueError(
+            "norm 'in' normalizes over the pixels of a channel and needs several: choose the cnn and images of at "
+            f"least 8 x 8, got the {model} and {height} x {width}"
+        )
     if model == "mlp":
         pixels = math.prod(image_shape)
         return Model(Flatten(), *linear(pixels, 128), *linear(128, 64), output(64), config=config)

@@ -30,6 +30,9 @@ BLACK, GREY = "#222222", "#9a9a9a"
 COLORS = {
     "none": "#6b6b6b",
     "bn": "#0072b2",
+    "ln": "#e69f00",
+    "gn": "#56b4e9",
+    "in": "#a89c00",
     "uan": "#d55e00",
     "uan-learned": "#009e73",
     "uan-joint": "#cc79a7",
@@ -38,6 +41,9 @@ COMPONENT_COLORS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES: dict[str, Any] = {
     "none": "-",
     "bn": "--",
+    "ln": (0, (1, 1)),
+    "gn": (0, (3, 1, 1, 1)),
+    "in": (0, (6, 2)),
     "uan": "-.",
     "uan-learned": ":",
     "uan-joint": (0, (5, 1, 1, 1, 1, 1)),
