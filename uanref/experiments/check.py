@@ -29,6 +29,9 @@ from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from uanref.layers.residual import Residual
 from uanref.losses import MSE, SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
+from uanref.norms.group import GroupNorm
+from uanref.norms.instance import InstanceNorm
+from uanref.norms.layer import LayerNorm
 from uanref.norms.uan import UAN
 
 # A device adds in another order than the host; nothing else may differ.
@@ -149,6 +152,16 @@ def _norm_cases() -> list[Case]:
             f"BatchNorm rank {len(shape)}" + ("" if affine else ", no affine") + (", M = 2" if shape[0] == 2 else "")
         )
         found += [_batch_norm_case(f"{label} {mode}", shape, mode, affine) for mode in ("train", "eval")]
+    found += [
+        _sample_norm_case("LayerNorm rank 2", lambda: LayerNorm(4, dtype="float64"), (3, 4)),
+        _sample_norm_case("LayerNorm rank 4", lambda: LayerNorm(3, dtype="float64"), (2, 3, 2, 3)),
+        _sample_norm_case("LayerNorm no affine", lambda: LayerNorm(3, affine=False, dtype="float64"), (2, 3, 4)),
+        _sample_norm_case("GroupNorm 2 groups", lambda: GroupNorm(2, 6, dtype="float64"), (2, 6, 2)),
+        _sample_norm_case("GroupNorm 3 groups, rank 2", lambda: GroupNorm(3, 6, dtype="float64"), (3, 6)),
+        _sample_norm_case("GroupNorm no affine", lambda: GroupNorm(2, 4, affine=False, dtype="float64"), (2, 4, 3)),
+        _sample_norm_case("InstanceNorm", lambda: InstanceNorm(3, dtype="float64"), (2, 3, 2, 3)),
+        _sample_norm_case("InstanceNorm no affine", lambda: InstanceNorm(3, affine=False, dtype="float64"), (2, 3, 5)),
+    ]
     for posterior, statistics, update, start, mode in itertools.product(
         ("channel", "joint"), ("batch", "learned"), ("backprop", "em"), ("paper", "data"), ("train", "eval")
     ):
@@ -171,6 +184,10 @@ def _norm_cases() -> list[Case]:
         found.append(_uan_case(f"UAN {posterior} no affine", (4, 2, 3), "train", affine=False, posterior=posterior))
         found.append(_uan_case(f"UAN {posterior} no rescale", (4, 2, 3), "train", rescale=False, posterior=posterior))
     return found
+
+
+def _sample_norm_case(name: str, make: Callable[[], Layer], shape: tuple[int, ...]) -> Case:
+    return Case(name, lambda: _spread(make()), shape, True)
 
 
 def _batch_norm_case(name: str, shape: tuple[int, ...], mode: str, affine: bool) -> Case:
