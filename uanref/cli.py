@@ -195,7 +195,7 @@ def compare(
     dataset: Dataset = "digits",
     model: Model = "cnn",
     norms: Annotated[
-        str, typer.Option(metavar="A,B,...", help="of none, bn, uan, uan-learned, uan-joint")
+        str, typer.Option(metavar="A,B,...", help="of none, bn, ln, gn, in, uan, uan-learned, uan-joint")
     ] = "none,bn,uan,uan-learned",
     components: Components = 3,
     seeds: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how many: seeds 0 to N-1")] = 3,
@@ -268,7 +268,7 @@ def train(
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="mlp or cnn (default)")] = None,
     norm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="none, bn, uan (default), uan-learned or uan-joint")
+        str | None, typer.Option(metavar="NAME", help="none, bn, ln, gn, in, uan (default), uan-learned or uan-joint")
     ] = None,
     components: Annotated[
         int | None, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs (3)")

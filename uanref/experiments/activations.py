@@ -16,7 +16,7 @@ CHANNELS = 4  # how many are kept
 
 
 def of_first_norm(norm: str, model: models.Model, splits: Splits, batch_size: int) -> Activations | None:
-    """Return what the first norm layer receives for one training batch; None if there is no norm layer.
+    """Return what the first norm layer receives for one training batch; None without batch normalization or UAN.
 
     Args:
         norm: the norm's name.
