@@ -290,6 +290,11 @@ def tiny(dtype: DTypeLike) -> float:
     return float(np.finfo(dtype).tiny)
 
 
+def largest(dtype: DTypeLike) -> float:
+    """Return the largest number of ``dtype`` (of its real part when complex)."""
+    return float(np.finfo(dtype).max)
+
+
 def machine_eps(dtype: DTypeLike) -> float:
     """Return the spacing of ``dtype`` at 1 (of its real part when complex)."""
     return float(np.finfo(dtype).eps)

@@ -174,12 +174,13 @@ def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[
     Returns:
         Total weight ``W = sum_b W_b``, mean ``sum_b W_b mean_b / W`` and variance
         ``sum_b (scatter_b + W_b (mean_b - mean)^2) / W``; all 0 where W is 0. Never a
-        difference of squares, which cancels (Chan, Golub & LeVeque 1983).
+        difference of squares, which cancels (Chan, Golub & LeVeque 1983). A variance beyond the
+        dtype's range saturates at its largest number: what is divided by its root stays finite.
     """
     xp = backend.namespace(parts[0][1])
     if len(parts) == 1 and isinstance(parts[0][0], int):
         weight, mean, scatter = parts[0]
-        return weight, mean.astype(dtype), (scatter / weight).astype(dtype)
+        return weight, mean.astype(dtype), xp.minimum(scatter / weight, backend.largest(dtype)).astype(dtype)
     weight, mean_b, scatter = (xp.stack([xp.asarray(part[i]) for part in parts]) for i in range(3))
     double = xp.result_type(dtype, "float64")
     weight, mean_b, scatter = weight.astype(double), mean_b.astype(double), scatter.astype(double)
@@ -188,7 +189,7 @@ def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[
     inverse = (total != 0) / (total + (total == 0))  # 0 where nothing weighs
     mean = (weight * mean_b).sum(axis=0) * inverse
     variance = (scatter + weight * (mean_b - mean) ** 2).sum(axis=0) * inverse
-    return total.astype(dtype), mean.astype(dtype), variance.astype(dtype)
+    return total.astype(dtype), mean.astype(dtype), xp.minimum(variance, backend.largest(dtype)).astype(dtype)
 
 
 def channel_moments(rows: Array) -> tuple[Array, Array]:

@@ -35,7 +35,7 @@ BATCH_NORM_MISTAKES = {
 
 UAN_MISTAKES = {
     # posterior and weights
-    "posterior constant": (MIXTURE, "    return dx, dlog_prior, dmean, dvariance\n\n\ndef posterior(", "    return 0 * dx, 0 * dlog_prior, 0 * dmean, 0 * dvariance\n\n\ndef posterior("),  # noqa: E501
+    "posterior constant": (MIXTURE, "    return dx, dlog_prior, dmean, dvariance\n\n\ndef _bounded(", "    return 0 * dx, 0 * dlog_prior, 0 * dmean, 0 * dvariance\n\n\ndef _bounded("),  # noqa: E501
     "posterior constant in x": (MIXTURE, "dx = -dl_u.sum(axis=0)", "dx = 0 * dl_u.sum(axis=0)"),
     "posterior's dx sign": (MIXTURE, "dx = -dl_u.sum(axis=0)", "dx = dl_u.sum(axis=0)"),
     "softmax's second term dropped": (MIXTURE, "    dlog_w -= w\n", ""),

@@ -47,6 +47,9 @@ class BatchNorm(Layer):
         running_var: shape (C,), starts at 1; averages the *unbiased* M/(M-1) v, as PyTorch stores it,
             while the batch itself is normalized by the biased v.
 
+    Range: a variance beyond the dtype (deviations above 1e19 in float32) saturates at its largest number: outputs
+    stay finite and shrink.
+
     Raises:
         ValueError: an option out of range.
     """

@@ -63,7 +63,7 @@ def weights(x: Array, mixture: Mixture, scratch: Scratch) -> Array:
     """
     xp = backend.namespace(x, mixture.mean)
     e = scratch("weights", (mixture.mean.shape[0], *x.shape), x)
-    xp.subtract(x, mixture.mean_, out=e)
+    xp.subtract(_bounded(x), mixture.mean_, out=e)
     e *= mixture.scale_
     e *= e  # (x - mu)^2 / (2 s)
     if mixture.joint:
@@ -118,7 +118,7 @@ def weights_backward(
     dlog_prior += dl_sum
     # 3. Through the quadratic form.
     u = scratch("quadratic", (dl.shape[0], *x.shape), x)
-    xp.subtract(x, mixture.mean_, out=u)
+    xp.subtract(_bounded(x), mixture.mean_, out=u)
     u *= mixture.precision_
     dl_u = scratch("product", u.shape, x)
     xp.multiply(dl, u, out=dl_u)
@@ -127,6 +127,16 @@ def weights_backward(
     dl_u *= u
     dvariance = 0.5 * (sum_samples(dl_u) - dl_sum / mixture.variance)  # (K, C)
     return dx, dlog_prior, dmean, dvariance
+
+
+def _bounded(x: Array) -> Array:
+    """Return ``x`` where its square is far from overflow, else that bound: 3e15 in float32, 1e123 in float64.
+
+    Out there one component has all the weight, and the posterior no slope.
+    """
+    xp, bound = backend.namespace(x), backend.largest(x.dtype) ** 0.4
+    bounded: Array = xp.minimum(xp.maximum(x, -bound), bound)
+    return bounded
 
 
 def posterior(x: Array, mixture: Mixture) -> Array:
@@ -221,7 +231,7 @@ def weighted_moments_backward(
     xp = backend.namespace(x, w)
     shape = (w.shape[0], *x.shape)
     centred, dx_k, dlog_w = (scratch(name, shape, x) for name in ("quadratic", "product", "dlog_w_moments"))
-    xp.subtract(x, mean, out=centred)
+    xp.subtract(_bounded(x), mean, out=centred)
     xp.multiply(centred, dvariance, out=dx_k)  # dv (x - m)
     xp.add(dx_k, dmean, out=dlog_w)  # dm + dv (x - m)
     dx_k += dlog_w  # dm + 2 dv (x - m)
@@ -276,6 +286,45 @@ def em_step(
         mean + step * (moments_mean - mean),
         variance + step * (moments_variance - variance),
     )
+
+
+def kmeans_plus_plus(points: Array, draws: Array) -> tuple[Array, Array]:
+    r"""Choose K of the samples as centres: k-means++ (Arthur & Vassilvitskii 2007, section 2.2).
+
+    The first centre is any sample; each further one is sample m with probability
+    :math:`D_m^2 / \sum_j D_j^2`, D the distance to the nearest centre so far. The uniform numbers come from
+    outside, so that nothing here waits for a device.
+
+    Args:
+        points: ``(C, M)``, channels of equal scale.
+        draws: uniform numbers in [0, 1], ``(K, P)``: P = C chooses for each channel by itself, P = 1
+            (with C > 1) one sample of all channels.
+
+    Returns:
+        The centres ``(K, C)``, and per channel the mean squared distance to the nearest centre ``(C,)``.
+        With fewer than K different samples, centres coincide.
+    """
+    xp = backend.namespace(points, draws)
+    points, draws = (a.astype(xp.result_type(a.dtype, "float64")) for a in (points, draws))
+    joint, (channels, samples) = draws.shape[1] != points.shape[0], points.shape
+    rows = xp.arange(channels)[:, None]
+    nearest = xp.ones((draws.shape[1], samples))  # squared distances; all alike before the first centre
+    squares: Array | None = None  # the same per channel
+    centres = []
+    for draw in draws:
+        reached = xp.cumsum(nearest, axis=1)  # (P, M)
+        found = (reached <= draw[:, None] * reached[:, -1:]).sum(axis=1, keepdims=True)  # (P, 1)
+        centre = points[rows, xp.minimum(found, samples - 1)]  # (C, 1)
+        centres.append(centre[:, 0])
+        square = (points - centre) ** 2  # (C, M)
+        distance = square.sum(axis=0, keepdims=True) if joint else square  # (P, M)
+        if squares is None:
+            nearest, squares = distance, square
+        else:
+            closer = distance < nearest
+            nearest, squares = xp.where(closer, distance, nearest), xp.where(closer, square, squares)
+    assert squares is not None  # K >= 1
+    return xp.stack(centres), squares.mean(axis=1)
 
 
 # --- from unconstrained weights to the mixture's parameters -------------------------------------

@@ -40,7 +40,8 @@ def normalize(
         xp.subtract(x, mean[block], out=x_hat)
         square = scratch("square", x.shape, x)
         xp.multiply(x_hat, x_hat, out=square)
-        inverse_std[block, :, 0] = 1.0 / xp.sqrt(sum_rows(square) / length + eps)
+        variance = xp.minimum(sum_rows(square) / length, backend.largest(x.dtype))  # saturates
+        inverse_std[block, :, 0] = 1.0 / xp.sqrt(variance + eps)
         x_hat *= inverse_std[block]
         if gamma_ is not None and beta_ is not None:
             out = y[block]  # the same memory, (b, C, S)

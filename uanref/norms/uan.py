@@ -64,6 +64,10 @@ class UAN(Layer):
         running_mean, running_var: (K, C), start 0 and 1, biased; with batch statistics only.
         initialized: with ``start="data"``, whether the first training batch was seen.
 
+    Range: variances beyond the dtype saturate at its largest number, and activations beyond 3e15 in float32
+    (1e123 in float64) meet the posterior as if they were there. Outputs and dx stay finite to 1e30 and further;
+    parameter gradients of learned statistics, of order x^2, need not.
+
     With ``update="em"`` the three mixture attributes are buffers: absent from ``parameters()``, in ``state_dict()``.
 
     Raises:
