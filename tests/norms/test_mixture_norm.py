@@ -253,13 +253,14 @@ def test_a_planted_mixture_is_found(posterior, seed):
 def test_seeds_are_samples_and_spread_is_the_distance_to_the_nearest(channels, samples, components, seed, joint):
     points = draw_array((channels, samples), seed)
     draws = np.random.default_rng(seed).uniform(size=(components, 1 if joint else channels))
-    centres, spread = kmeans_plus_plus(points, draws)
+    scale = np.random.default_rng(seed + 1).uniform(0.5, 2.0, channels)
+    centres, spread = kmeans_plus_plus(points, scale, draws)
     assert centres.shape == (components, channels)
     squares = (points - centres[:, :, None]) ** 2  # (K, C, M)
     if joint and channels > 1:
         assert all((c == points.T).all(axis=1).any() for c in centres)
         assert len(np.unique(centres, axis=0)) == min(components, samples)
-        nearest = squares.sum(axis=1).argmin(axis=0)  # (M,)
+        nearest = (squares / scale[:, None] ** 2).sum(axis=1).argmin(axis=0)  # (M,)
         expected = squares[nearest, :, np.arange(samples)].mean(axis=0)
     else:
         assert (squares.min(axis=2) == 0.0).all()
@@ -273,14 +274,14 @@ def test_seeds_follow_the_squared_distance():
     points = np.array([[0.0, 1.0, 3.0]])
     chosen = []
     for u in (np.arange(1000) + 0.5) / 1000:
-        centres, _ = kmeans_plus_plus(points, np.array([[0.1], [u]]))
+        centres, _ = kmeans_plus_plus(points, np.array([2.0]), np.array([[0.1], [u]]))
         assert centres[0, 0] == 0.0, "0.1 lies in the first third"
         chosen.append(centres[1, 0])
     assert [chosen.count(v) for v in (0.0, 1.0, 3.0)] == [0, 100, 900]
 
 
 def test_equal_samples_seed_without_nan():
-    centres, spread = kmeans_plus_plus(np.full((2, 3), 5.0), np.array([[0.2], [1.0], [0.0]]))
+    centres, spread = kmeans_plus_plus(np.full((2, 3), 5.0), np.ones(2), np.array([[0.2], [1.0], [0.0]]))
     np.testing.assert_array_equal(centres, 5.0)
     np.testing.assert_array_equal(spread, 0.0)
 
@@ -297,6 +298,36 @@ def test_a_constant_channel_stays_finite(posterior, dtype):
         assert np.isfinite(y).all()
         assert np.isfinite(dx).all()
     assert np.abs(y[:, 1]).max() < 1e-3
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:underflow:RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [1e4, 1e8, 1e15, -1e20, 1e30])
+def test_an_outlier_leaves_all_finite(posterior, dtype, value):
+    x, dy = draw_array((8, 3, 4), 0, dtype=dtype), draw_array((8, 3, 4), 1, dtype=dtype)
+    x[2, 1, 0] = value
+    layer = MixtureNorm(3, 3, posterior=posterior, dtype=dtype)
+    for _ in range(3):
+        y = layer.forward(x)
+        dx = layer.backward(dy)
+        for array in (y, dx, layer.gamma.grad, *layer.state_dict().values()):
+            assert np.isfinite(array).all()
+    assert np.isfinite(layer.eval().forward(x)).all()
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:underflow:RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [-40, -30, -10, 10])
+def test_every_scale_leaves_all_finite(posterior, dtype, exponent):
+    x = (10.0**exponent * draw_array((8, 3, 4), 0)).astype(dtype)
+    layer = MixtureNorm(3, 3, posterior=posterior, dtype=dtype)
+    for _ in range(2):
+        y = layer.forward(x)
+        dx = layer.backward(draw_array((8, 3, 4), 1, dtype=dtype))
+        for array in (y, dx, layer.gamma.grad, *layer.state_dict().values()):
+            assert np.isfinite(array).all()
 
 
 # --- state ----------------------------------------------------------------------------------------

@@ -260,6 +260,24 @@ def test_a_constant_channel_stays_finite():
     assert np.abs(y[:, 1]).max() < 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:underflow:RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4), (1, 3, 4)])
+@pytest.mark.parametrize("exponent", [-40, -30, -10, 10, 18, 20, 30, "outlier"])
+def test_every_scale_and_an_outlier_leave_all_finite(dtype, shape, exponent):
+    x = draw_array(shape, 0, dtype=dtype)
+    if exponent == "outlier":
+        x.reshape(-1)[0] = 1e30
+    else:
+        x = (10.0**exponent * x).astype(dtype)
+    layer = ModeNorm(3, 3, dtype=dtype)
+    for _ in range(2):
+        y = layer.forward(x)
+        dx = layer.backward(draw_array(shape, 1, dtype=dtype))
+        for array in (y, dx, layer.gamma.grad, layer.gate_bias.grad, *layer.state_dict().values()):
+            assert np.isfinite(array).all()
+
+
 # --- state ----------------------------------------------------------------------------------------
 
 

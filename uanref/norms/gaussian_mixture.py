@@ -288,7 +288,7 @@ def em_step(
     )
 
 
-def kmeans_plus_plus(points: Array, draws: Array) -> tuple[Array, Array]:
+def kmeans_plus_plus(points: Array, scale: Array, draws: Array) -> tuple[Array, Array]:
     r"""Choose K of the samples as centres: k-means++ (Arthur & Vassilvitskii 2007, section 2.2).
 
     The first centre is any sample; each further one is sample m with probability
@@ -296,7 +296,8 @@ def kmeans_plus_plus(points: Array, draws: Array) -> tuple[Array, Array]:
     outside, so that nothing here waits for a device.
 
     Args:
-        points: ``(C, M)``, channels of equal scale.
+        points: ``(C, M)``.
+        scale: distances are measured in this unit, per channel, > 0, ``(C,)``.
         draws: uniform numbers in [0, 1], ``(K, P)``: P = C chooses for each channel by itself, P = 1
             (with C > 1) one sample of all channels.
 
@@ -304,8 +305,8 @@ def kmeans_plus_plus(points: Array, draws: Array) -> tuple[Array, Array]:
         The centres ``(K, C)``, and per channel the mean squared distance to the nearest centre ``(C,)``.
         With fewer than K different samples, centres coincide.
     """
-    xp = backend.namespace(points, draws)
-    points, draws = (a.astype(xp.result_type(a.dtype, "float64")) for a in (points, draws))
+    xp = backend.namespace(points, scale, draws)
+    points, scale, draws = (a.astype(xp.result_type(a.dtype, "float64")) for a in (points, scale, draws))
     joint, (channels, samples) = draws.shape[1] != points.shape[0], points.shape
     rows = xp.arange(channels)[:, None]
     nearest = xp.ones((draws.shape[1], samples))  # squared distances; all alike before the first centre
@@ -316,7 +317,7 @@ def kmeans_plus_plus(points: Array, draws: Array) -> tuple[Array, Array]:
         found = (reached <= draw[:, None] * reached[:, -1:]).sum(axis=1, keepdims=True)  # (P, 1)
         centre = points[rows, xp.minimum(found, samples - 1)]  # (C, 1)
         centres.append(centre[:, 0])
-        square = (points - centre) ** 2  # (C, M)
+        square = ((points - centre) / scale[:, None]) ** 2  # (C, M)
         distance = square.sum(axis=0, keepdims=True) if joint else square  # (P, M)
         if squares is None:
             nearest, squares = distance, square
@@ -324,7 +325,7 @@ def kmeans_plus_plus(points: Array, draws: Array) -> tuple[Array, Array]:
             closer = distance < nearest
             nearest, squares = xp.where(closer, distance, nearest), xp.where(closer, square, squares)
     assert squares is not None  # K >= 1
-    return xp.stack(centres), squares.mean(axis=1)
+    return xp.stack(centres), scale * scale * squares.mean(axis=1)
 
 
 # --- from unconstrained weights to the mixture's parameters -------------------------------------

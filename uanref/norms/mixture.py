@@ -73,6 +73,9 @@ class MixtureNorm(Layer):
         frozen_fit: set it to True to hold ``fit`` still in training forwards (a fit is made if there is none yet): what
             a gradient check needs.
 
+    Range: as :class:`~uanref.norms.uan.UAN`; the fit sees activations bounded as the posterior does. EM has no floor
+    but eps under the variances: a component that shrinks to one sample maps it to 0.
+
     Raises:
         ValueError: an option out of range or unknown.
     """
@@ -162,6 +165,8 @@ class MixtureNorm(Layer):
 
     def _fit(self, rows: Array) -> Fit:
         """Fit the mixture to ``rows (N, C, S)`` by EM from the running parameters, on the first batch from seeds."""
+        xp, bound = backend.namespace(rows), backend.largest(rows.dtype) ** 0.4  # where the posterior bounds x too
+        rows = xp.minimum(xp.maximum(rows, -bound), bound)
         fit = self._running_fit() if self.initialized else self._seed(rows)
         for _ in range(self.em_steps):
             mixture = self._mixture(fit, rows)
@@ -174,17 +179,14 @@ class MixtureNorm(Layer):
         return fit
 
     def _seed(self, rows: Array) -> Fit:
-        """Place the components on a first batch by k-means++, in units of each channel's standard deviation."""
+        """Place the components on a first batch by k-means++, with the same variance and prior for all."""
         xp = backend.namespace(rows)
-        mean, variance = channel_moments(rows)  # (C,)
-        std = xp.sqrt(variance + self.eps)
-        points = (rows.swapaxes(0, 1).reshape(self.num_features, -1) - mean[:, None]) / std[:, None]  # (C, M)
-        centres, spread = kmeans_plus_plus(points, self.seed_draws)  # (K, C), (C,)
-        return Fit(
-            xp.log(xp.zeros_like(self.prior) + 1.0 / self.num_components),
-            (mean + std * centres).astype(rows.dtype),
-            (std * std * spread + xp.zeros_like(centres)).astype(rows.dtype),
-        )
+        _, variance = channel_moments(rows)  # (C,)
+        points = rows.swapaxes(0, 1).reshape(self.num_features, -1)  # (C, M)
+        centres, spread = kmeans_plus_plus(points, xp.sqrt(variance + self.eps), self.seed_draws)  # (K, C), (C,)
+        uniform = xp.zeros_like(self.prior) + 1.0 / self.num_components
+        same = spread + xp.zeros_like(centres)
+        return Fit(xp.log(uniform), centres.astype(rows.dtype), same.astype(rows.dtype))
 
     def _running_fit(self) -> Fit:
         return Fit(backend.namespace(self.prior).log(self.prior), self.mean, self.variance)

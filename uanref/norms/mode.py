@@ -46,6 +46,9 @@ class ModeNorm(Layer):
         gamma, beta: (C,), start at 1 and 0; None without ``affine``.
         running_mean, running_var: mu and v (biased), (K, C), start at 0 and 1.
 
+    Range: a variance beyond the dtype (deviations above 1e19 in float32) saturates at its largest number: outputs
+    stay finite and shrink.
+
     Raises:
         ValueError: an option out of range.
     """
@@ -113,6 +116,7 @@ class ModeNorm(Layer):
             mean = xp.matmul(share.T, pooled)  # (K, C)
             centred = pooled[:, None] - mean  # (N, K, C)
             var = (share[:, :, None] * (s[:, None] + centred * centred)).sum(axis=0)  # (K, C)
+            var = xp.minimum(var, backend.largest(x.dtype))  # saturates
             inverse_std = alive[:, None] / xp.sqrt(var + self.eps)  # (K, C)
             self._move_state(mean, var, alive[:, None])
         else:
@@ -214,6 +218,7 @@ def _spatial_moments(rows: Array) -> tuple[Array, Array]:
     """Return each sample's spatial mean and variance per channel: ``(N, C, S)`` -> two arrays ``(N, C)``."""
     xp, (samples, channels, spatial) = backend.namespace(rows), rows.shape
     p, s = (xp.empty((samples, channels), dtype=rows.dtype) for _ in range(2))
+    double = xp.result_type(rows.dtype, "float64")
 
     def task(block: slice, scratch: Scratch) -> None:
         x, centred = rows[block], scratch("centred", rows[block].shape, rows)  # (b, C, S)
@@ -221,7 +226,9 @@ def _spatial_moments(rows: Array) -> tuple[Array, Array]:
         xp.subtract(x, mean[:, :, None], out=centred)
         left = sum_rows(centred) / spatial  # what rounding left of the mean, as in blocking.channel_moments
         centred *= centred
-        p[block], s[block] = mean + left, sum_rows(centred) / spatial - left * left
+        p[block] = mean + left
+        variance = sum_rows(centred) / spatial - left.astype(double) ** 2
+        s[block] = xp.minimum(variance, backend.largest(x.dtype))  # saturates
 
     walk(task, sample_blocks(rows, 2 * rows[0].size), rows.size)
     return p, s
