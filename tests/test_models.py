@@ -55,7 +55,8 @@ def test_forward_and_backward_fill_every_gradient(model, norm, shape):
     assert network.backward(loss.backward()).shape == x.shape
     for name, parameter in network.parameters().items():
         assert np.isfinite(parameter.grad).all(), name
-        assert np.abs(parameter.grad).max() > 0, name
+        # The released UAN layer's prior changes nothing: its gradient is 0 by definition.
+        assert (np.abs(parameter.grad).max() > 0) == (not name.endswith(".prior")), name
 
 
 @pytest.mark.parametrize("model", MODELS)

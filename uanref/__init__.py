@@ -14,7 +14,10 @@ from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
 from uanref.norms.layer import LayerNorm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
+from uanref.norms.uan_public import UANPublic
 from uanref.training.checkpoint import load_model as load
 from uanref.training.optimizers import SGD, Adam, AdamW, clip_grad_norm
 from uanref.training.schedules import Constant, Cosine, StepDecay
@@ -44,6 +47,8 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "MixtureNorm",
+    "ModeNorm",
     "Parameter",
     "ReLU",
     "Residual",
@@ -53,6 +58,7 @@ __all__ = [
     "StepDecay",
     "Tanh",
     "Trainer",
+    "UANPublic",
     "backend",
     "clip_grad_norm",
     "data",

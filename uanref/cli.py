@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from uanref.models import NORMS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -36,6 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+NORM_NAMES = ", ".join(NORMS)
 
 _arguments: list[str] = []  # as given, for the record that compare keeps
 
@@ -195,7 +199,8 @@ def compare(
     dataset: Dataset = "digits",
     model: Model = "cnn",
     norms: Annotated[
-        str, typer.Option(metavar="A,B,...", help="of none, bn, ln, gn, in, uan, uan-learned, uan-joint")
+        str,
+        typer.Option(metavar="A,B,...", help=f"of {NORM_NAMES}"),
     ] = "none,bn,uan,uan-learned",
     components: Components = 3,
     seeds: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how many: seeds 0 to N-1")] = 3,
@@ -267,9 +272,7 @@ def train(
         str | None, typer.Option(metavar="NAME", help="digits (default), fashion-small or idx:FOLDER")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="mlp or cnn (default)")] = None,
-    norm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="none, bn, ln, gn, in, uan (default), uan-learned or uan-joint")
-    ] = None,
+    norm: Annotated[str | None, typer.Option(metavar="NAME", help=f"one of {NORM_NAMES}; uan if not given")] = None,
     components: Annotated[
         int | None, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs (3)")
     ] = None,
@@ -409,6 +412,25 @@ def info() -> None:
     from uanref.experiments import info as experiment
 
     Console().print(experiment.table())
+
+
+@app.command()
+def vectors(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=_path, help="for the cases, their list and a README; created")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
+) -> None:
+    """Write every norm's numbers, to test a port against.
+
+    NumPy archives and JSON, in float64 and float32; the README in the folder tells what is what.
+    """
+    from rich.console import Console
+
+    from uanref.experiments import vectors as experiment
+
+    count = experiment.write(out, force)
+    _plain(Console(), f"Written to {out}: {count} cases, README.md, cases.json")
 
 
 # --- what commands share --------------------------------------------------------------------------

@@ -17,10 +17,13 @@ from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
 from uanref.norms.layer import LayerNorm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
+from uanref.norms.uan_public import UANPublic
 
 MODELS = ("mlp", "cnn")
-NORMS = ("none", "bn", "ln", "gn", "in", "uan", "uan-learned", "uan-joint")
+NORMS = ("none", "bn", "ln", "gn", "in", "mn", "mode", "uan", "uan-learned", "uan-joint", "uan-public")
 
 
 class Model(Sequential):
@@ -47,13 +50,14 @@ def make_norm(
 
     Args:
         name: ``"none"``; ``"bn"``; ``"ln"``; ``"gn"`` (8 groups, or as many as divide 8 and the channels);
-            ``"in"`` (images only); ``"uan"`` (a posterior per channel, statistics of the batch);
-            ``"uan-learned"`` (the same with learned statistics); ``"uan-joint"`` (one posterior
-            per position, statistics of the batch).
+            ``"in"`` (images only); ``"mn"`` (mixture normalization); ``"mode"`` (mode normalization); ``"uan"``
+            (a posterior per channel, statistics of the batch); ``"uan-learned"`` (the same with learned
+            statistics); ``"uan-joint"`` (one posterior per position, statistics of the batch);
+            ``"uan-public"`` (what the authors' released layer computes).
         num_features: channels, >= 1.
-        num_components: K of the UANs.
+        num_components: K of the mixtures, and the number of modes.
         dtype: dtype of the parameters.
-        rng: where the UANs draw their start from.
+        rng: where mixtures and gates draw their start from.
 
     Raises:
         ValueError: no such norm; the message names the choices.
@@ -67,12 +71,18 @@ def make_norm(
             return GroupNorm(math.gcd(num_features, 8), num_features, dtype=dtype)
         case "in":
             return InstanceNorm(num_features, dtype=dtype)
+        case "mn":
+            return MixtureNorm(num_features, num_components, dtype=dtype, rng=rng)
+        case "mode":
+            return ModeNorm(num_features, num_components, dtype=dtype, rng=rng)
         case "uan":
             return UAN(num_features, num_components, dtype=dtype, rng=rng)
         case "uan-learned":
             return UAN(num_features, num_components, statistics="learned", dtype=dtype, rng=rng)
         case "uan-joint":
             return UAN(num_features, num_components, posterior="joint", dtype=dtype, rng=rng)
+        case "uan-public":
+            return UANPublic(num_features, num_components, dtype=dtype, rng=rng)
     return None
 
 

@@ -36,6 +36,9 @@ COLORS = {
     "uan": "#d55e00",
     "uan-learned": "#009e73",
     "uan-joint": "#cc79a7",
+    "mn": "#882255",
+    "mode": "#332288",
+    "uan-public": "#000000",
 }
 COMPONENT_COLORS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES: dict[str, Any] = {
@@ -47,6 +50,9 @@ STYLES: dict[str, Any] = {
     "uan": "-.",
     "uan-learned": ":",
     "uan-joint": (0, (5, 1, 1, 1, 1, 1)),
+    "mn": (0, (8, 1)),
+    "mode": (0, (2, 2)),
+    "uan-public": (0, (1, 3)),
 }
 DEPTH_STYLES = ("-", "--", "-.", ":")
 

@@ -32,7 +32,10 @@ from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
 from uanref.norms.layer import LayerNorm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
+from uanref.norms.uan_public import UANPublic
 
 # A device adds in another order than the host; nothing else may differ.
 DEVICE_TOLERANCE = 1e-11
@@ -162,6 +165,13 @@ def _norm_cases() -> list[Case]:
         _sample_norm_case("InstanceNorm", lambda: InstanceNorm(3, dtype="float64"), (2, 3, 2, 3)),
         _sample_norm_case("InstanceNorm no affine", lambda: InstanceNorm(3, affine=False, dtype="float64"), (2, 3, 5)),
     ]
+    for mode in ("train", "eval"):
+        for posterior in ("joint", "channel"):
+            found.append(_mixture_norm_case(f"MixtureNorm {posterior} {mode}", (6, 2, 3), mode, posterior))
+        found.append(_norm_case(f"ModeNorm {mode}", ModeNorm, (5, 3, 4), mode))
+        found.append(_norm_case(f"ModeNorm K = 3, rank 2 {mode}", lambda c, **o: ModeNorm(c, 3, **o), (6, 3), mode))
+        found.append(_norm_case(f"UANPublic {mode}", lambda c, **o: UANPublic(c, 3, **o), (3, 2, 2, 3), mode))
+        found.append(_norm_case(f"UANPublic rank 2 {mode}", lambda c, **o: UANPublic(c, 2, **o), (6, 3), mode))
     for posterior, statistics, update, start, mode in itertools.product(
         ("channel", "joint"), ("batch", "learned"), ("backprop", "em"), ("paper", "data"), ("train", "eval")
     ):
@@ -188,6 +198,19 @@ def _norm_cases() -> list[Case]:
 
 def _sample_norm_case(name: str, make: Callable[[], Layer], shape: tuple[int, ...]) -> Case:
     return Case(name, lambda: _spread(make()), shape, True)
+
+
+def _norm_case(name: str, kind: Callable[..., Layer], shape: tuple[int, ...], mode: str) -> Case:
+    return Case(name, lambda: _norm(kind(shape[1], dtype="float64"), shape, mode), shape, True)
+
+
+def _mixture_norm_case(name: str, shape: tuple[int, ...], mode: str, posterior: str) -> Case:
+    def make() -> Layer:
+        layer = MixtureNorm(shape[1], 2, posterior=posterior, dtype="float64")
+        layer.frozen_fit = True  # the fit is outside the gradient
+        return _norm(layer, shape, mode)
+
+    return Case(name, make, shape, True)
 
 
 def _batch_norm_case(name: str, shape: tuple[int, ...], mode: str, affine: bool) -> Case:
