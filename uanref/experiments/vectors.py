@@ -37,8 +37,9 @@ from uanref.norms.uan import UAN
 from uanref.norms.uan_public import UANPublic
 
 DTYPES = ("float64", "float32")
-# A port that adds in another order stays within these, relative to an array's largest entry (or to 1,
-# if that is smaller): ten times what lies between the float32 results and the float64 results, rounded up.
+# A port that adds in another order stays within these, relative to an array's largest entry (or to 1, if that is
+# smaller): ten times the largest distance between these float32 and float64 results, a hundred times that between
+# the float64 results and a plain re-computation.
 TOLERANCE = {"float64": 1e-12, "float32": 3e-5}
 # Inputs are multiples of this: the same numbers in float32 and float64, and short ones in JSON.
 GRID = 1 / 64
@@ -416,7 +417,7 @@ options. Each case is there twice, with the same arrays: `NAME.npz` for NumPy, `
 | `float64/dx` | dL/dx | as `x` |
 | `float64/grad/NAME` | dL/dNAME, for every trained parameter | as `before/NAME` |
 | `float64/after/NAME` | every parameter and buffer that the forward pass *changed* | as `before/NAME` |
-| `float64/fit/NAME` | MixtureNorm in train mode: the mixture that EM fitted to this batch | `prior`, `mean`, `variance`, as `before/...` |
+| `float64/fit/NAME` | `MixtureNorm` in train mode: `prior`, `mean`, `variance` fitted to `x` | as `before/NAME` |
 | `float32/...` | the same, computed in float32 | |
 
 L is the scalar `sum(y * dy)`. What is not in `after` stays as it was, to the bit; in eval mode nothing changes.
@@ -453,31 +454,38 @@ also in `LayerNorm` (PyTorch's has one per element; its `GroupNorm(1, C)` is thi
 `running_mean`, `running_var` `(K, C)` if `statistics` is `batch`.
 
     lambda = softmax_k(a)        sigma2 = log(1 + exp(s))        q = sigma2 + eps
-    l_k    = log lambda_k - log(q_k) / 2 - (x - mu_k)^2 / (2 q_k)          summed over the channels but for log lambda_k,
-                                                                          if joint
-    tau_k  = softmax_k(l_k)                                               (a softmax over k, with its maximum taken out)
-    m_k    = sum(tau_k x) / sum(tau_k)        v_k = sum(tau_k (x - m_k)^2) / sum(tau_k)        sums over the M samples
+    l_k    = log lambda_k - log(q_k) / 2 - (x - mu_k)^2 / (2 q_k)
+    tau_k  = softmax_k(l_k)
+    m_k    = sum(tau_k x) / sum(tau_k)        v_k = sum(tau_k (x - m_k)^2) / sum(tau_k)        over the M samples
     y      = gamma * rho * sum_k tau_k / sqrt(lambda_k) * (x - m_k) / sqrt(v_k + eps) + beta
     rho    = 1 / sqrt(K) with rescale, else 1
+
+If `posterior` is `joint`, l_k = log lambda_k + the sum over channels of its other two terms: one tau_k per position.
+Every softmax runs over k, with the maximum taken out first. A component to which no sample belongs (sum(tau_k) below
+the smallest normal number) adds nothing and keeps its running moments; none of these cases has one.
 
 With `statistics` = `batch` m, v are as above in train mode and the running ones in eval mode; with `learned` they
 are mu and sigma2 in both. With `update` = `em` the mixture has no gradient: it is state, and every training forward
 moves, after y, lambda toward sum(tau_k) / sum over k of the same (floored at 1e-6, then normalized to sum 1), mu
 toward m_k, sigma2 toward v_k, by `momentum`; then `prior_logits` = log lambda, `raw_variance` = log(exp(sigma2) - 1)
 with sigma2 floored at eps. With `start` = `data` and `initialized` false, a training forward first sets mean =
-channel mean + 0.3 * channel deviation * `start_jitter` and sigma2 = channel variance (biased); then `initialized` is true.
+channel mean + 0.3 * channel deviation * `start_jitter` and sigma2 = channel variance (biased), and `initialized` is
+true from then on; `grad` is the gradient at these new values. `start` = `paper` draws random numbers at construction:
+nothing to port but the ranges, mean U(-1, 1), raw variance U(0.001, 0.01), prior logits 0.
 
-`MixtureNorm`: UAN's transform with rescale and batch statistics, for a mixture fitted to each training batch: `em_steps`
-times E step and M step (all of lambda, mu, sigma2 replaced, the prior floored as above) from `prior` (lambda itself),
-`mean`, `variance`. The fit is a constant for the gradient. Afterwards `prior`, `mean`, `variance` move toward the
-fit, `running_mean`, `running_var` toward the m, v that y used. In eval mode all five are used as they are. On the first
-batch (`initialized` false) EM starts from k-means++ on the channels divided by their deviation, with the uniform numbers
-in `seed_draws`, and the fit is taken whole (momentum 1) into `prior`, `mean`, `variance`: a port may skip that case.
+`MixtureNorm`: UAN's transform with rescale and batch statistics, for a mixture fitted to each training batch:
+`em_steps` times E step and M step (all of lambda, mu, sigma2 replaced, the prior floored as above) from `prior`
+(lambda itself), `mean`, `variance`. The fit is a constant for the gradient. Afterwards `prior`, `mean`, `variance` move
+toward the fit, `running_mean`, `running_var` toward the m, v that y used. In eval mode all five are used as they are.
+On the first batch (`initialized` false) EM starts from k-means++ on the channels divided by their deviation, with the
+uniform numbers in `seed_draws`, and the fit is taken whole (momentum 1) into `prior`, `mean`, `variance`: a port may
+take `fit` from the file there.
 
 `ModeNorm`: `gate_weight` W `(K, C)`, `gate_bias` b `(K,)`, `running_mean`, `running_var` `(K, C)`.
 
     g_n = softmax_k(W mean_s(x_n) + b)        mu_k = sum_n g_nk mean_s(x_n) / sum_n g_nk
-    v_k = sum_n g_nk mean_s((x_n - mu_k)^2) / sum_n g_nk        y = gamma * sum_k g_nk (x_n - mu_k) / sqrt(v_k + eps) + beta
+    v_k = sum_n g_nk mean_s((x_n - mu_k)^2) / sum_n g_nk        mean_s: over space
+    y_n = gamma * sum_k g_nk (x_n - mu_k) / sqrt(v_k + eps) + beta
 
 `UANPublic`: what the UAN authors' public code computes, a study object that does not normalize. `mean`, raw
 `variance` `(K, C)`, `prior` `(K, 1)`; the gradient of `prior` is 0. The training forward moves all three (`after`),
