@@ -1,0 +1,225 @@
+"""What is checked: the catalogue of ``uanref check``, and cases that only a slip needs."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uanref import backend, blocking, gradcheck
+from uanref.backend import Array
+from uanref.experiments import check
+from uanref.gradcheck import LossLayer
+from uanref.layers.base import Layer
+from uanref.layers.conv import Conv2d
+from uanref.layers.linear import Linear
+from uanref.layers.pooling import MaxPool2d
+from uanref.losses import SoftmaxCrossEntropy
+from uanref.norms.gaussian_mixture import Mixture, posterior, posterior_backward
+from uanref.norms.layer import LayerNorm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mode import ModeNorm
+from uanref.norms.uan import UAN
+
+SEED = 0
+DIRECTIONS = 2
+SECONDS = 20.0
+
+
+class Case(NamedTuple):
+    """A layer at one point.
+
+    Attributes:
+        name: what it is.
+        make: returns the layer, the same at every call.
+        x: the input, float64.
+        cut: whether walks over the batch take one sample at a time, as they do for batches that exceed the cache.
+    """
+
+    name: str
+    make: Callable[[], Layer]
+    x: Array
+    cut: bool
+
+
+class TooLong(Exception):
+    """A check took longer than :data:`SECONDS`."""
+
+
+def cases() -> list[Case]:
+    """Return every case, each with the batch cut into samples and whole."""
+    whole = [
+        Case(case.name, case.make, np.random.default_rng(SEED).standard_normal(case.shape), False)
+        for case in check.cases()
+    ]
+    return [case._replace(cut=cut) for case in (*whole, *_more()) for cut in (True, False)]
+
+
+def _more() -> list[Case]:
+    draw = np.random.default_rng(SEED)
+
+    def case(name: str, make: Callable[[], Layer], *shape: int) -> Case:
+        return Case(name, make, draw.standard_normal(shape), False)
+
+    unnormalized = draw.uniform(0.0, 1.0, (5, 4))  # soft targets whose rows do not sum to 1
+    return [
+        case("Linear, called twice", lambda: Twice(Linear(4, 3, dtype="float64")), 5, 4),
+        case("MaxPool2d 2 x 4 with ties", lambda: Twins(MaxPool2d((2, 4))), 2, 3, 4, 4),
+        # 64 positions and more are multiplied sample by sample.
+        case("Conv2d 3x3, 72 positions", lambda: Conv2d(2, 3, 3, padding=1, dtype="float64"), 3, 2, 9, 8),
+        case("Conv2d stride 1 and 2, 72 positions", lambda: Conv2d(2, 3, 2, (1, 2), dtype="float64"), 3, 2, 10, 16),
+        case(
+            "Conv2d dilation 2, few outputs",
+            lambda: Conv2d(3, 2, 3, padding=2, dilation=2, dtype="float64"),
+            2,
+            3,
+            5,
+            6,
+        ),
+        case("LayerNorm, one sample", lambda: LayerNorm(3, dtype="float64"), 1, 3, 4),
+        case("UAN, a component without samples", lambda: _without_samples("channel"), 5, 2),
+        case("UAN joint, a component without samples", lambda: _without_samples("joint"), 5, 2),
+        case("SoftmaxCrossEntropy, unnormalized", lambda: LossLayer(SoftmaxCrossEntropy(), unnormalized), 5, 4),
+        case("MixtureNorm no affine", lambda: MixtureNorm(2, 2, affine=False, dtype="float64"), 4, 2, 3),
+        case("ModeNorm no affine", lambda: ModeNorm(2, 2, affine=False, dtype="float64"), 4, 2, 3),
+        case("posterior", lambda: Posterior(3, 2, 2), 4, 2, 3),
+        case("posterior, joint", lambda: Posterior(3, 2, 1), 4, 2, 3),
+    ]
+
+
+def _without_samples(posterior: str) -> Layer:
+    layer = UAN(2, posterior=posterior, dtype="float64")
+    layer.mean.value[0] = 1e3
+    return layer
+
+
+class Twice(Layer):
+    """A layer that stands in two places, ``y = f(x) + f(x / 2)``: its gradients add up, the latest pass comes first."""
+
+    def __init__(self, body: Layer) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Array) -> Array:
+        return self.body.forward(x) + self.body.forward(0.5 * x)
+
+    def backward(self, dy: Array) -> Array:
+        second = self.body.backward(dy)
+        with backend.accumulating():
+            return self.body.backward(dy) + 0.5 * second
+
+
+class Twins(Layer):
+    """A pooling that sees every pixel twice, side by side: all its maxima are ties, and yet y is smooth in x."""
+
+    def __init__(self, body: Layer) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Array) -> Array:
+        return self.body.forward(x.repeat(2, axis=3))
+
+    def backward(self, dy: Array) -> Array:
+        dx = self.body.backward(dy)
+        return dx.reshape(*dx.shape[:3], -1, 2).sum(axis=4)
+
+
+class Posterior(Layer):
+    """The mixture's posterior as a layer: x ``(N, C, S)`` to tau ``(K, N, P, S)``."""
+
+    def __init__(self, components: int, channels: int, priors: int) -> None:
+        super().__init__("float64")
+        draw = np.random.default_rng(SEED)
+        self.log_prior = self._new(draw.standard_normal((components, priors)))
+        self.mean = self._new(draw.standard_normal((components, channels)))
+        self.variance = self._new(draw.uniform(0.5, 2.0, (components, channels)))
+
+    def forward(self, x: Array) -> Array:
+        mixture = Mixture(self.log_prior.value, self.mean.value, self.variance.value, x.shape[2])
+        tau = posterior(x, mixture)
+        self._keep(tau, x, mixture)
+        return tau
+
+    def backward(self, dy: Array) -> Array:
+        dx, *gradients = posterior_backward(dy, *self._take(dy))
+        for parameter, gradient in zip((self.log_prior, self.mean, self.variance), gradients, strict=True):
+            parameter.receive(gradient)
+        return dx
+
+
+# --- checking one ---------------------------------------------------------------------------------
+
+
+def passes(case: Case) -> bool:
+    """Run the gradient check of one case and tell whether it passes."""
+    with surroundings(case):
+        report = gradcheck.check(case.make(), case.x, seed=SEED, directions=DIRECTIONS, jacobian=False)
+    return report.ok
+
+
+def claims(case: Case) -> dict[str, Array]:
+    """Return what the check of this case holds against numerical derivatives: the gradients for its dy, and y."""
+    with surroundings(case):
+        layer = case.make()
+        if any(module.training for _, module in layer.modules()):
+            layer.forward(case.x.copy())  # settles data-dependent starts, as the check does
+            layer.clear()
+        y = layer.forward(case.x.copy())
+        dy = np.random.default_rng(SEED).standard_normal(y.shape)
+        found = {"y": y.copy(), "x": layer.backward(dy)}
+    missing = np.full(1, np.nan)
+    return found | {name: missing if p.grad is None else p.grad for name, p in layer.parameters().items()}
+
+
+def outputs(case: Case) -> Array:
+    """Return what the layer computes, without a backward pass."""
+    with surroundings(case):
+        return case.make().forward(case.x.copy())
+
+
+@contextlib.contextmanager
+def surroundings(case: Case) -> Iterator[None]:
+    """Cut the batch if the case says so, fill new arrays with NaN, keep NumPy quiet and watch the time."""
+    samples, empty = blocking.BLOCK_SAMPLES, np.empty
+    blocking.BLOCK_SAMPLES = 1 if case.cut else samples
+    np.empty = _poisoned(empty)  # type: ignore[assignment]
+    try:
+        with np.errstate(all="ignore"), blocking.limit_threads(1), _watched(SECONDS):
+            yield
+    finally:
+        blocking.BLOCK_SAMPLES, np.empty = samples, empty
+
+
+def _poisoned(empty: Any) -> Callable[..., Array]:
+    """Return an ``empty`` whose arrays hold NaN: memory that still holds the right result must not hide a slip."""
+
+    def poisoned(shape: Any, dtype: Any = float, **options: Any) -> Array:
+        made: Array = empty(shape, dtype=dtype, **options)
+        if made.dtype.kind in "fc":
+            made.fill(np.nan)
+        return made
+
+    return poisoned
+
+
+@contextlib.contextmanager
+def _watched(seconds: float) -> Iterator[None]:
+    """Raise :class:`TooLong` if the block takes longer (where signals can be had: the main thread, not Windows)."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,52 @@
+"""The table of ``docs/mutation.md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mutation.gate import Outcome, Verdict
+
+PAGE = Path(__file__).parents[2] / "docs" / "mutation.md"
+BEGIN, END = "<!-- table: python -m mutation --write -->", "<!-- end of the table -->"
+
+
+def table(verdict: Verdict) -> str:
+    """Return the outcome per file, in Markdown."""
+    lines = [
+        "| file | functions | slips | killed | of them raised | equivalent | survivors |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    files = sorted({outcome.target.file for outcome in verdict.outcomes})
+    rows = [(f"`{file}`", [o for o in verdict.outcomes if o.target.file == file]) for file in files]
+    for name, outcomes in [*rows, ("all", verdict.outcomes)]:
+        lines.append(f"| {name} | {' | '.join(str(n) for n in _counts(outcomes, verdict))} |")
+    return "\n".join(lines)
+
+
+def _counts(outcomes: list[Outcome], verdict: Verdict) -> tuple[int, ...]:
+    survived = [outcome for outcome in outcomes if outcome.status == "survived"]
+    listed = sum(outcome.id in verdict.equivalent for outcome in survived)
+    return (
+        len({outcome.target for outcome in outcomes}),
+        len(outcomes),
+        len(outcomes) - len(survived),
+        sum(outcome.status in ("raised", "hung") for outcome in outcomes),
+        listed,
+        len(survived) - listed,
+    )
+
+
+def write(verdict: Verdict) -> None:
+    """Put the table between the page's two marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"{PAGE} has no place for the table: {BEGIN} ... {END}")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(verdict)}\n{END}{after}", encoding="utf-8")
+
+
+def files() -> set[str]:
+    """Return the files that the page's table lists."""
+    rows = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].splitlines()
+    return {row.split("`")[1] for row in rows if row.startswith("| `")}
