@@ -180,7 +180,7 @@ def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[
     xp = backend.namespace(parts[0][1])
     if len(parts) == 1 and isinstance(parts[0][0], int):
         weight, mean, scatter = parts[0]
-        return weight, mean.astype(dtype), xp.minimum(scatter / weight, backend.largest(dtype)).astype(dtype)
+        return weight, mean.astype(dtype), _representable(scatter / weight, dtype)
     weight, mean_b, scatter = (xp.stack([xp.asarray(part[i]) for part in parts]) for i in range(3))
     double = xp.result_type(dtype, "float64")
     weight, mean_b, scatter = weight.astype(double), mean_b.astype(double), scatter.astype(double)
@@ -189,7 +189,13 @@ def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[
     inverse = (total != 0) / (total + (total == 0))  # 0 where nothing weighs
     mean = (weight * mean_b).sum(axis=0) * inverse
     variance = (scatter + weight * (mean_b - mean) ** 2).sum(axis=0) * inverse
-    return total.astype(dtype), mean.astype(dtype), xp.minimum(variance, backend.largest(dtype)).astype(dtype)
+    return total.astype(dtype), mean.astype(dtype), _representable(variance, dtype)
+
+
+def _representable(variance: Array, dtype: DType) -> Array:
+    """Return a double-precision variance in ``dtype``: not below 0 by rounding, not beyond the largest number."""
+    bounded: Array = backend.namespace(variance).clip(variance, 0.0, backend.largest(dtype)).astype(dtype)
+    return bounded
 
 
 def channel_moments(rows: Array) -> tuple[Array, Array]:

@@ -319,7 +319,7 @@ def test_an_outlier_leaves_all_finite(posterior, dtype, value):
 @BOTH
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:underflow:RuntimeWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("exponent", [-40, -30, -10, 10])
+@pytest.mark.parametrize("exponent", [-40, -30, -10, 10, 18, 20, 30])
 def test_every_scale_leaves_all_finite(posterior, dtype, exponent):
     x = (10.0**exponent * draw_array((8, 3, 4), 0)).astype(dtype)
     layer = MixtureNorm(3, 3, posterior=posterior, dtype=dtype)

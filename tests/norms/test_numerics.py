@@ -13,6 +13,8 @@ from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
 from uanref.norms.layer import LayerNorm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
 
 # In float32 squares of 1e30 overflow and NumPy says so; what must hold is that no NaN or infinity comes out.
@@ -31,9 +33,12 @@ NORMS = {
     "uan joint": lambda channels, **options: UAN(channels, posterior="joint", **options),
     "uan joint learned": lambda channels, **options: UAN(channels, posterior="joint", statistics="learned", **options),
     "uan em": lambda channels, **options: UAN(channels, update="em", **options),
+    "mn": MixtureNorm,
+    "mn channel": lambda channels, **options: MixtureNorm(channels, posterior="channel", **options),
+    "mode": ModeNorm,
     "uan data": lambda channels, **options: UAN(channels, start="data", **options),
 }
-BATCH_STATISTICS = {"bn", "uan", "uan joint", "uan em", "uan data"}
+BATCH_STATISTICS = {"bn", "uan", "uan joint", "uan em", "uan data", "mn", "mn channel", "mode"}
 SINGLE_PIXEL = [name for name in NORMS if name != "in"]
 
 
@@ -80,7 +85,7 @@ def test_float32_is_right_at_every_scale_that_it_can_square(name, exponent):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e-38])
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e-38, 3.3e7, -7e11, 1.7e15])
 @pytest.mark.parametrize("name", NORMS)
 def test_constant_channels(name, value, dtype):
     layer = NORMS[name](4, dtype=dtype)
@@ -99,6 +104,17 @@ def test_one_huge_outlier(name, outlier, dtype):
     x[2, 1, 0, 0] = outlier
     found = run(layer, x)
     assert_finite({"y": found["y"], "dx": found["dx"]})
+
+
+@pytest.mark.parametrize("exponent", range(5, 16, 2))
+@pytest.mark.parametrize("name", ["bn", "uan", "uan joint", "mn"])
+def test_a_variance_is_never_negative_by_rounding(name, exponent):
+    """Constant float32 channels far from 0: what is left of the first moment must not outweigh the scatter."""
+    for seed in range(20):
+        layer = NORMS[name](3)
+        value = np.float32(10.0**exponent * (1.0 + np.random.default_rng(seed).random()))
+        assert_finite(run(layer, np.full((7, 3, 5), value)))
+        assert (layer.running_var >= 0.0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
