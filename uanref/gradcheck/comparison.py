@@ -176,7 +176,7 @@ def compare(claim: Claim, tried: Sequence[Slope]) -> Comparison:
     one_sided = any(_distance(analytic, side) <= bound < math.inf for side in last.sides)
     if not accepted and (one_sided or _is_kink(tried, margin)):
         slopes = last.bounds
-        if one_sided or slopes[0] - margin <= analytic <= slopes[1] + margin:
+        if slopes[0] - margin <= analytic <= slopes[1] + margin:
             status = "kink"
         else:
             note = "outside the slopes of a kink; if several kinks meet here, move x"
