@@ -100,6 +100,16 @@ def test_gradients_have_a_panel_per_norm_and_a_line_per_layer():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1 Linear", "2 Linear"]
 
 
+def test_many_norms_wrap_into_rows():
+    lines = {"1 Linear": (np.arange(1, 4), np.array([3.0, 2.0, 1.0]))}
+    figure = plots.gradients({"lr 0.1": {f"norm {i}": lines for i in range(11)}}, "t")
+    shown = [axis.get_title() for axis in figure.axes if axis.axison]
+    assert shown == [f"norm {i}" for i in range(11)]
+    assert {axis.get_subplotspec().get_gridspec().ncols for axis in figure.axes} == {4}
+    width, height = figure.get_size_inches()
+    assert width < 1.5 * height
+
+
 def test_save_writes_the_promised_size_and_no_temporary_file(tmp_path):
     figure = plots.curves({"lr 0.1": {"bn": [_curve(3)]}}, "t")
     plots.save(figure, tmp_path / "curves.png")

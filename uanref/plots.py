@@ -26,6 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from uanref.backend import Array
 
 DPI = 150
+PANELS = 4  # side by side
 BLACK, GREY = "#222222", "#9a9a9a"
 COLORS = {
     "none": "#6b6b6b",
@@ -160,25 +161,30 @@ def activations(rows: Sequence[Activations], title: str) -> Figure:
 
 
 def gradients(norms: Mapping[str, Mapping[str, Mapping[str, tuple[Array, Array]]]], title: str) -> Figure:
-    """Draw the norm of every layer's gradient over training, one panel a norm.
+    """Draw the norm of every layer's gradient over training, one panel a norm, at most four side by side.
 
     Args:
         norms: by row title (one row a learning rate), then by norm, then by layer from the input to
             the output: the epochs and the gradient norms, ``(reports,)`` each.
         title: above everything.
     """
-    columns = max(len(by_norm) for by_norm in norms.values())
-    figure, axes = _grid(len(norms), columns, width=max(2.6 * columns, 5.2), row_height=3.0, share=True)
+    rows = [
+        (row, list(by_norm.items())[i : i + PANELS])
+        for row, by_norm in norms.items()
+        for i in range(0, len(by_norm), PANELS)
+    ]
+    columns = max(len(part) for _, part in rows)
+    figure, axes = _grid(len(rows), columns, width=max(2.6 * columns, 5.2), row_height=3.0, share=True)
     layers = list(dict.fromkeys(layer for by_norm in norms.values() for lines in by_norm.values() for layer in lines))
-    for (row, by_norm), panels in zip(norms.items(), axes, strict=True):
-        for axis, (norm, lines) in zip(panels, by_norm.items(), strict=False):
+    for (row, part), panels in zip(rows, axes, strict=True):
+        for axis, (norm, lines) in zip(panels, part, strict=False):
             for layer, (times, values) in lines.items():
                 axis.plot(times, values, **_depth_style(layers.index(layer), len(layers)))
             axis.set_yscale("log")
             axis.set_title(norm if len(norms) == 1 else f"{norm}, {row}", fontsize=10)
             axis.set_xlabel("epoch")
             _whole_ticks(axis)
-        for axis in panels[len(by_norm) :]:
+        for axis in panels[len(part) :]:
             axis.set_axis_off()
         panels[0].set_ylabel(r"gradient norm $\Vert\partial L/\partial W\Vert_2$")
     handles = [Line2D([], [], label=layer, **_depth_style(i, len(layers))) for i, layer in enumerate(layers)]
