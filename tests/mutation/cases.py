@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -60,12 +61,15 @@ def cases() -> list[Case]:
 
 
 def _more() -> list[Case]:
-    draw = np.random.default_rng(SEED)
-
     def case(name: str, make: Callable[[], Layer], *shape: int) -> Case:
-        return Case(name, make, draw.standard_normal(shape), False)
+        return Case(name, make, np.random.default_rng(SEED).standard_normal(shape), False)
 
-    unnormalized = draw.uniform(0.0, 1.0, (5, 4))  # soft targets whose rows do not sum to 1
+    # The catalogue has no layers of two inputs.
+    neighbours = [
+        case("AdaptiveLocalContrastNorm", lambda: ContrastOfImage((0.5, 1.5), 3), 3, 2, 5, 4),
+        case("ClassAdaptiveNorm", lambda: ClassesOfPixels(2, 3), 3, 2, 4),
+    ]
+    unnormalized = np.random.default_rng(SEED).uniform(0.0, 1.0, (5, 4))  # soft targets whose rows do not sum to 1
     return [
         case("Linear, called twice", lambda: Twice(Linear(4, 3, dtype="float64")), 5, 4),
         case("MaxPool2d 2 x 4 with ties", lambda: Twins(MaxPool2d((2, 4))), 2, 3, 4, 4),
@@ -84,11 +88,17 @@ def _more() -> list[Case]:
         case("UAN, a component without samples", lambda: _without_samples("channel"), 5, 2),
         case("UAN joint, a component without samples", lambda: _without_samples("joint"), 5, 2),
         case("SoftmaxCrossEntropy, unnormalized", lambda: LossLayer(SoftmaxCrossEntropy(), unnormalized), 5, 4),
-        case("MixtureNorm no affine", lambda: MixtureNorm(2, 2, affine=False, dtype="float64"), 4, 2, 3),
+        case("MixtureNorm no affine", lambda: _frozen(MixtureNorm(2, 2, affine=False, dtype="float64")), 4, 2, 3),
         case("ModeNorm no affine", lambda: ModeNorm(2, 2, affine=False, dtype="float64"), 4, 2, 3),
         case("posterior", lambda: Posterior(3, 2, 2), 4, 2, 3),
         case("posterior, joint", lambda: Posterior(3, 2, 1), 4, 2, 3),
+        *(neighbours if importlib.util.find_spec("uanref.neighbours") else []),
     ]
+
+
+def _frozen(layer: MixtureNorm) -> Layer:
+    layer.frozen_fit = True  # the fit is outside the gradient
+    return layer
 
 
 def _without_samples(posterior: str) -> Layer:
@@ -126,6 +136,44 @@ class Twins(Layer):
     def backward(self, dy: Array) -> Array:
         dx = self.body.backward(dy)
         return dx.reshape(*dx.shape[:3], -1, 2).sum(axis=4)
+
+
+class ContrastOfImage(Layer):
+    """Adaptive local contrast normalization, whose second input, the filters' weights, is a parameter here."""
+
+    def __init__(self, sigmas: tuple[float, ...], images: int) -> None:
+        super().__init__("float64")
+        from uanref.neighbours.alcn import AdaptiveLocalContrastNorm
+
+        self.body = AdaptiveLocalContrastNorm(sigmas)
+        self.weights = self._new(np.random.default_rng(SEED).standard_normal((images, len(sigmas))))
+
+    def forward(self, x: Array) -> Array:
+        return self.body.forward(x, self.weights.value)
+
+    def backward(self, dy: Array) -> Array:
+        dx, dweights = self.body.backward(dy)
+        self.weights.receive(dweights)
+        return dx
+
+
+class ClassesOfPixels(Layer):
+    """Class-adaptive normalization of ``(3, C, 4)`` with a fixed class map and parameters off their start."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        draw = np.random.default_rng(SEED)
+        from uanref.neighbours.clade import ClassAdaptiveNorm
+
+        self.body = ClassAdaptiveNorm(channels, classes, dtype="float64")
+        self.body.gamma.value = draw.standard_normal((classes, channels))
+        self.class_map = draw.integers(0, classes, size=(3, 4))
+
+    def forward(self, x: Array) -> Array:
+        return self.body.forward(x, self.class_map)
+
+    def backward(self, dy: Array) -> Array:
+        return self.body.backward(dy)
 
 
 class Posterior(Layer):

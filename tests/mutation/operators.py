@@ -256,10 +256,11 @@ def _call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
 
 def _subscript(node: ast.Subscript) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node.slice, ast.Tuple):
-        # A new axis one place to the left or right.
+        # A new axis one place to the left or right, past a slice: past a number it would stay where it is.
         entries = node.slice.elts
         for i in range(len(entries) - 1):
-            if _is_none(entries[i]) != _is_none(entries[i + 1]):
+            two = entries[i : i + 2]
+            if any(map(_is_none, two)) and any(isinstance(entry, ast.Slice) or _is_dots(entry) for entry in two):
                 swapped = [*entries[:i], entries[i + 1], entries[i], *entries[i + 2 :]]
                 yield "axis", ast.Subscript(node.value, ast.Tuple(swapped, ast.Load()), node.ctx)
     else:
@@ -291,6 +292,10 @@ def _negative(node: ast.expr) -> ast.expr:
 
 def _is_none(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_dots(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is ...
 
 
 def _with_entry(node: ast.Tuple, index: int, entry: ast.expr) -> ast.Tuple:

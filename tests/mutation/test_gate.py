@@ -177,4 +177,4 @@ def test_no_slip_survives():
     verdict = gate.run(processes=min(2, gate.usable_cores()))
     assert verdict.ok, f"{verdict}\ndocs/mutation.md tells what to do with survivors"
     files = {outcome.target.file for outcome in verdict.outcomes}
-    assert page.files() == files, "the table is old: PYTHONPATH=tests python -m mutation --write"
+    assert files <= page.files(), "the table is old: PYTHONPATH=tests python -m mutation --write"

@@ -45,6 +45,7 @@ def of_line(line: str) -> set[str]:
         ),
         ("d = sum_rows(a)", {"sum_rows(a) -> sum_rows(a) / a.shape[-1]"}),
         ("d = a[:, None]", {"a[:, None] -> a[None, :]"}),
+        ("d = a[..., None, 0]", {"a[..., None, 0] -> a[None, ..., 0]"}),
         ("d = a.shape[1]", {"a.shape[1] -> a.shape[2]", "a.shape[1] -> a.shape[0]"}),
         ("d = xp.exp(a)", {"xp.exp(a) -> a"}),
         ("d = f_backward(a, b)", {"f_backward(a, b) -> a"}),
