@@ -471,7 +471,9 @@ def test_usage_errors_are_one_sentence(arguments, capsys):
     assert_refused(capsys, arguments)
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["evaluate"], ["check"], ["bench"], ["info"], ["vectors"]])
+@pytest.mark.parametrize(
+    "command", [[], ["compare"], ["train"], ["evaluate"], ["check"], ["bench"], ["info"], ["vectors"]]
+)
 def test_help(command, capsys):
     assert main([*command, "--help"]) == 0
     out = capsys.readouterr().out
