@@ -16,6 +16,7 @@ from uanref.norms.layer import LayerNorm
 from uanref.norms.mixture import MixtureNorm
 from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
+from uanref.norms.uan_public import UANPublic
 
 # In float32 squares of 1e30 overflow and NumPy says so; what must hold is that no NaN or infinity comes out.
 pytestmark = [
@@ -36,6 +37,7 @@ NORMS = {
     "mn": MixtureNorm,
     "mn channel": lambda channels, **options: MixtureNorm(channels, posterior="channel", **options),
     "mode": ModeNorm,
+    "uan public": lambda channels, **options: UANPublic(channels, 3, **options),
     "uan data": lambda channels, **options: UAN(channels, start="data", **options),
 }
 BATCH_STATISTICS = {"bn", "uan", "uan joint", "uan em", "uan data", "mn", "mn channel", "mode"}
@@ -142,7 +144,7 @@ def test_one_sample_and_one_pixel(name, shape):
     assert_finite(run(layer.eval(), x))
 
 
-@pytest.mark.parametrize("name", [name for name in NORMS if name.startswith("uan")])
+@pytest.mark.parametrize("name", [name for name in NORMS if name.startswith("uan") and name != "uan public"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_components_far_away_or_tiny(name, dtype):
     """Some components see nothing, one is a needle, one is as wide as the format allows."""
@@ -155,13 +157,19 @@ def test_components_far_away_or_tiny(name, dtype):
     assert_finite(run(layer.eval(), draw_array((6, 4, 3, 3), 1, dtype=dtype)))
 
 
+IMAGES = (1, 2, 1000, 1000)
+MILLIONS = [
+    (name, shape)
+    for name in ("bn", "uan", "uan learned", "uan joint")
+    for shape in ((10**6, 1), (1000, 1, 1000), IMAGES)
+]
+MILLIONS += [(name, IMAGES) for name in ("ln", "gn", "in")]  # whose statistics are one sample's
+
+
 @pytest.mark.parametrize("offset", [0.0, 100.0])
-@pytest.mark.parametrize("shape", [(10**6, 1), (1000, 1, 1000), (1, 2, 1000, 1000)])
-@pytest.mark.parametrize("name", ["bn", "in", "uan", "uan learned", "uan joint"])
+@pytest.mark.parametrize(("name", "shape"), MILLIONS)
 def test_a_million_samples_in_float32(name, shape, offset):
     """Against the same layer in float64 on the same numbers: 1e-5 of the largest entry."""
-    if name == "in" and len(shape) == 2:
-        pytest.skip("instance normalization needs pixels")
     layer = NORMS[name](shape[1])
     if name.startswith("uan"):
         layer.mean.value += np.float32(offset)

@@ -28,6 +28,9 @@ class GroupNorm(Layer):
         affine: whether to learn gamma and beta; without them they are 1 and 0.
         dtype: dtype of the parameters.
 
+    Range: a variance beyond the dtype (deviations above 1e19 in float32) saturates at its largest number: outputs
+    stay finite and shrink.
+
     Attributes:
         gamma: scale, shape (C,), starts at 1; None without ``affine``.
         beta: shift, shape (C,), starts at 0; None without ``affine``.
