@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike
-from uanref.blocking import as_rows
-from uanref.layers.base import Layer, Parameter, count, number
-from uanref.norms.sample_statistics import normalize, normalize_backward
+from uanref.layers.base import count
+from uanref.norms.group import GroupNorm
 
 
-class InstanceNorm(Layer):
+class InstanceNorm(GroupNorm):
     r"""Instance normalization: each channel of each sample gets mean 0 and variance 1 (Ulyanov et al. 2016).
 
     With the S spatial elements of sample n and channel c, :math:`i_{nc} = 1/\sqrt{v_{nc} + \epsilon}`,
@@ -18,7 +17,7 @@ class InstanceNorm(Layer):
         y = \gamma\, (x - \mu_{nc})\, i_{nc} + \beta, \qquad
         dx = \gamma\, i_{nc} \left( dy - \frac1S \sum_s dy_s - \hat x \frac1S \sum_s dy_s \hat x_s \right).
 
-    It is group normalization with C groups. There are no running statistics.
+    It is group normalization with C groups, and written so. There are no running statistics.
 
     Args:
         num_features: C, >= 1.
@@ -40,17 +39,14 @@ class InstanceNorm(Layer):
     def __init__(
         self, num_features: int, eps: float = 1e-5, affine: bool = True, *, dtype: DTypeLike = "float32"
     ) -> None:
-        super().__init__(dtype)
         self.num_features = count("num_features", num_features)
-        self.eps = number("eps", eps, 0.0)
-        self.gamma: Parameter | None = self._new([1.0] * num_features) if affine else None
-        self.beta: Parameter | None = self._new([0.0] * num_features) if affine else None
+        super().__init__(num_features, num_features, eps, affine, dtype=dtype)
 
     def forward(self, x: Array) -> Array:
         """Normalize ``x``, the same way in train and eval mode.
 
         Args:
-            x: ``(N, C, ...)``, rank >= 2.
+            x: ``(N, C, ...)``, rank >= 3.
 
         Returns:
             Same shape.
@@ -65,20 +61,4 @@ class InstanceNorm(Layer):
                 f"InstanceNorm needs more than one spatial element per channel, got {backend.shape_text(x.shape)}: "
                 "its output would be beta everywhere"
             )
-        gamma, beta = (None if p is None else p.value for p in (self.gamma, self.beta))
-        backend.namespace(x, gamma, beta)
-        rows = as_rows(x)  # (N, C, S)
-        y, mean, inverse_std = normalize(rows, self.num_features, self.eps, gamma, beta)
-        y = y.reshape(x.shape)
-        self._keep(y, rows, mean, inverse_std, gamma)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return dL/dx for ``dy`` of the output's shape; fills ``gamma.grad`` and ``beta.grad``."""
-        rows, mean, inverse_std, gamma = self._take(dy)
-        backend.namespace(dy, rows)
-        dx, dgamma, dbeta = normalize_backward(as_rows(dy), rows, mean, inverse_std, gamma)
-        if self.gamma is not None and self.beta is not None:
-            self.gamma.receive(dgamma)  # (C,)
-            self.beta.receive(dbeta)  # (C,)
-        return dx.reshape(dy.shape)
+        return super().forward(x)
