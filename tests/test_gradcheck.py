@@ -654,7 +654,30 @@ def test_the_worst_comparison() -> None:
     right = gradcheck.check(linear(), draw(5, 4))
     assert right.worst is not None
     assert right.worst.relative < gradcheck.TOLERANCE
-    assert gradcheck.check(linear(), draw(5, 4), directions=0, jacobian=False).worst is None
+    assert gradcheck.Report("nothing", (1,), 0).worst is None
+
+
+@pytest.mark.parametrize("options", [{"directions": 0, "jacobian": False}, {"directions": -3}])
+def test_a_check_that_compares_nothing_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="directions"):
+        gradcheck.check(linear(), draw(5, 4), **options)
+
+
+class Jumping(Layer):
+    """y = x^2, and 1 more from 0 on, with a gradient out of the air: there is no slope that could excuse it."""
+
+    def forward(self, x: Any) -> Any:
+        y = x * x + (x >= 0)
+        self._keep(y)
+        return y
+
+    def backward(self, dy: Any) -> Any:
+        self._take(dy)
+        return 1e4 * dy
+
+
+def test_a_jump_is_no_kink() -> None:
+    assert not gradcheck.check(Jumping(), np.zeros(3)).ok
 
 
 @given(st.integers(0, 10_000))

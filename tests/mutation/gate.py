@@ -154,9 +154,9 @@ def examine(target: Target, mutation: Mutation, numbers: list[int]) -> tuple[str
         The status, see :class:`Outcome`, and the number of the last case.
     """
     i = numbers[0]
+    for number in numbers:
+        _original(number)  # outside the block that plants; a case that breaks by itself is an error, no kill
     try:
-        for number in numbers if target.kept_by_forward else []:
-            _original(number)  # outside the block that plants
         with planted(target, mutation.tree):
             if target.kept_by_forward and not all(_same_output(number) for number in numbers):
                 return "forward", i

@@ -603,3 +603,11 @@ def test_without_a_mistake_all_is_green():
 def test_a_mistake_is_caught(name):
     module, old, new = MISTAKES[name]
     assert not all(check_all(plant(CHAIN, module, old, new).MixtureNorm)), f"survived: {name}"
+
+
+def test_a_fit_far_below_one_is_taken_whole() -> None:
+    """Variances of 1e-8 beside the start's 1, in float32: an average written as old + (new - old) would lose them."""
+    layer = MixtureNorm(2, 2, eps=1e-12)
+    layer.forward((1e-4 * draw_array((40, 2, 3), 0)).astype("float32"))
+    np.testing.assert_array_equal(layer.variance, layer.fit.variance)
+    np.testing.assert_array_equal(layer.mean, layer.fit.mean)

@@ -246,6 +246,13 @@ def test_running_moments_and_eval(posterior):
     assert np.abs(layer.running_mean - kept).max() > 1e-3
 
 
+def test_small_running_moments_keep_their_digits_in_float32():
+    x = (1e-3 * draw_array((60, 2), 0)).astype("float32")
+    layer = UAN(2, 1, momentum=1.0)
+    layer.forward(x)
+    np.testing.assert_allclose(layer.running_var[0], x.astype("float64").var(0), rtol=1e-5)
+
+
 def test_eval_with_one_component_differs_from_batch_norm_by_the_unbiased_factor():
     x = draw_array((6, 2), 0)
     uan, bn = UAN(2, 1, momentum=1.0, dtype="float64"), BatchNorm(2, momentum=1.0, dtype="float64")

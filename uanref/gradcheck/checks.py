@@ -13,7 +13,7 @@ from uanref.gradcheck.directions import check_directions
 from uanref.gradcheck.entries import check_entries
 from uanref.gradcheck.probe import Probe
 from uanref.gradcheck.report import Report
-from uanref.layers.base import Layer
+from uanref.layers.base import Layer, count
 
 
 def check(
@@ -44,10 +44,12 @@ def check(
 
     Raises:
         TypeError: the layer or x is not in float64.
+        ValueError: a negative number of directions, or nothing left to compare.
         RuntimeError: the forward pass gives different outputs from the same state.
         ImaginaryPartLost: the complex step was asked for and the code dropped the imaginary part.
     """
     _require_float64(layer, x)
+    count("directions", directions, 0)
     mode = "train" if layer.training else "eval"
     report = Report(f"{type(layer).__name__} ({mode} mode)", tuple(x.shape), seed)
     probe = Probe(layer, x, seed)
@@ -56,6 +58,8 @@ def check(
     check_entries(probe, jacobian, report)
     if complex_step:
         check_complex_step(probe, lines, report)
+    if not report.rows:
+        raise ValueError("gradcheck.check compared nothing: give directions >= 1 or jacobian=True")
     return report
 
 

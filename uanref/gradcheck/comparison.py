@@ -166,7 +166,7 @@ def compare(claim: Claim, tried: Sequence[Slope]) -> Comparison:
     error = abs(analytic - nearest.value)
     floor = FLOOR * claim.scale / math.sqrt(claim.size)
     bound = TOLERANCE * max(abs(analytic), abs(nearest.value), floor)
-    accepted = math.isfinite(error) and error <= bound
+    accepted = math.isfinite(error) and math.isfinite(bound) and error <= bound
     # 2. Else, is it at a kink, or so near to one that even the smallest step reaches over it? A kink at the point
     #    leaves a range of claims; one nearby leaves the slope of the side that lies away from it.
     status: Status = "ok" if accepted else "FAIL"
@@ -202,12 +202,13 @@ def _is_kink(tried: Sequence[Slope], margin: float) -> bool:
 
     Curvature: then they come together as h^3, to one thousandth from one step to the next. Rounding: then they differ
     by no more than the margin allows. At a kink they differ by the same amount, however small the step; 0.03 is the
-    geometric mean of one thousandth and that.
+    geometric mean of one thousandth and that. Where the function jumps they differ ten times more at each step: no
+    kink, there every claim is wrong.
     """
     if len(tried) < 2:
         return False
     before, last = tried[-2].jump, tried[-1].jump
-    return last > 10 * margin and last > 0.03 * before
+    return last > 10 * margin and 0.03 * before < last < 3.0 * before
 
 
 def _distance(a: float, b: float) -> float:

@@ -126,12 +126,14 @@ def gaussian_matrix(length: int, sigma: float, like: Array) -> Array:
     """
     xp = backend.namespace(like)
     radius = math.ceil(3.0 * sigma)
-    taps = [math.exp(-0.5 * (o / sigma) * (o / sigma)) for o in range(-radius, radius + 1)]
-    total = math.fsum(taps)
-    g = xp.asarray([tap / total for tap in taps], dtype=like.dtype)  # (2r + 1,)
+    offset = xp.arange(-radius, radius + 1)
+    g = xp.exp(-0.5 * (offset / sigma) * (offset / sigma))  # (2r + 1,), float64
+    total = g.sum()
+    g = g / total
     i = xp.arange(length)[:, None]  # (L, 1)
-    columns = xp.clip(i + xp.arange(-radius, radius + 1), 0, length - 1)  # (L, 2r + 1)
-    matrix: Array = xp.zeros(length * length, dtype=like.dtype)
-    entries = xp.broadcast_to(g, columns.shape).reshape(-1)
-    backend.scatter_add(matrix, (i * length + columns).reshape(-1), entries)
-    return matrix.reshape(length, length)
+    apart = xp.arange(length) - i  # (L, L)
+    matrix = xp.exp(-0.5 * (apart / sigma) * (apart / sigma)) / total * (abs(apart) <= radius)
+    matrix[:, 0] += (g * (i + offset < 0)).sum(axis=1)  # taps beyond the border meet the edge pixel
+    matrix[:, -1] += (g * (i + offset > length - 1)).sum(axis=1)
+    result: Array = matrix.astype(like.dtype)
+    return result

@@ -26,7 +26,8 @@ class ClassAdaptiveNorm(Layer):
         d\gamma_{kc} = \sum_{ns:\, \text{class} = k} dy_{ncs}\, \hat x_{ncs}, \quad
         d\beta_{kc} = \sum_{ns:\, \text{class} = k} dy_{ncs}, \quad d\hat x_{ncs} = \gamma_{kc}\, dy_{ncs},
 
-    and batch normalization's backward pass turns :math:`d\hat x` into dx. The class map is data: it gets no gradient.
+    and batch normalization's backward pass turns :math:`d\hat x` into dx. The class map is data: it gets no gradient,
+    and must not be written into between forward and backward.
 
     ``forward`` takes a second input, so the layer stands in no :class:`~uanref.layers.base.Sequential`.
 

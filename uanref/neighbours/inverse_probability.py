@@ -82,7 +82,7 @@ def weighted_mean(y: Array, observed: Array, probability: Array, lam: float | No
 
     Raises:
         ValueError: wrong shapes, nothing observed, an observed value that is not finite, a probability outside
-            (0, 1], a normalizer of 0.
+            (0, 1] or so small that the sums overflow, a normalizer of 0.
         TypeError: ``observed`` holds no booleans, ``lam`` is no number.
     """
     y, observed, p = (backend.to_host(a) for a in (y, observed, probability))
@@ -106,6 +106,8 @@ def weighted_mean(y: Array, observed: Array, probability: Array, lam: float | No
     weight = observed / p  # I / p, (n,)
     q = weight * (1.0 - p) / p  # (n,)
     s, n_hat = float((weight * seen).sum()), float(weight.sum())
+    if not (math.isfinite(s) and math.isfinite(n_hat)):
+        raise ValueError("weighted_mean overflowed: an observed unit has a probability too near to 0")
     # 2. The point c, then the mean that is its own plug-in.
     certain = float(q.sum()) == 0.0
     c = s / n_hat if certain else float((q * seen).sum() / q.sum())

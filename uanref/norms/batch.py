@@ -48,7 +48,7 @@ class BatchNorm(Layer):
             while the batch itself is normalized by the biased v.
 
     Range: a variance beyond the dtype (deviations above 1e19 in float32) saturates at its largest number: outputs
-    stay finite and shrink.
+    stay finite and shrink. In float64, deviations must stay below 1e150: there is no wider format to sum in.
 
     Raises:
         ValueError: an option out of range.

@@ -279,12 +279,12 @@ def em_step(
     """
     xp = backend.namespace(mean)
     prior = xp.exp(log_prior)
-    prior = xp.maximum(prior + momentum * (share / share.sum(axis=0) - prior), 1e-6)
+    prior = xp.maximum((1.0 - momentum) * prior + momentum * (share / share.sum(axis=0)), 1e-6)
     step = momentum * alive
     return (
         xp.log(prior / prior.sum(axis=0)),
-        mean + step * (moments_mean - mean),
-        variance + step * (moments_variance - variance),
+        (1.0 - step) * mean + step * moments_mean,
+        (1.0 - step) * variance + step * moments_variance,
     )
 
 

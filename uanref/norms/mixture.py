@@ -199,10 +199,10 @@ class MixtureNorm(Layer):
         assert batch.alive is not None  # batch_moments always gives it
         step = self.momentum if self.initialized else 1.0
         prior = backend.namespace(fit.mean).exp(fit.log_prior)
-        self.prior = self.prior + step * (prior - self.prior)
-        self.mean = self.mean + step * (fit.mean - self.mean)
-        self.variance = self.variance + step * (fit.variance - self.variance)
+        self.prior = (1.0 - step) * self.prior + step * prior
+        self.mean = (1.0 - step) * self.mean + step * fit.mean
+        self.variance = (1.0 - step) * self.variance + step * fit.variance
         self.initialized = True
         moved = self.momentum * batch.alive  # (K, P)
-        self.running_mean = self.running_mean + moved * (batch.mean - self.running_mean)
-        self.running_var = self.running_var + moved * (batch.variance - self.running_var)
+        self.running_mean = (1.0 - moved) * self.running_mean + moved * batch.mean
+        self.running_var = (1.0 - moved) * self.running_var + moved * batch.variance

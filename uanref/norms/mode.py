@@ -210,8 +210,8 @@ class ModeNorm(Layer):
     def _move_state(self, mean: Array, var: Array, alive: Array) -> None:
         """Move the running moments of the modes that have samples."""
         step, dtype = self.momentum * alive, self.running_mean.dtype
-        self.running_mean = (self.running_mean + step * (mean - self.running_mean)).astype(dtype)
-        self.running_var = (self.running_var + step * (var - self.running_var)).astype(dtype)
+        self.running_mean = ((1.0 - step) * self.running_mean + step * mean).astype(dtype)
+        self.running_var = ((1.0 - step) * self.running_var + step * var).astype(dtype)
 
 
 def _spatial_moments(rows: Array) -> tuple[Array, Array]:

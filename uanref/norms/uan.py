@@ -66,7 +66,7 @@ class UAN(Layer):
 
     Range: variances beyond the dtype saturate at its largest number, and activations beyond 3e15 in float32
     (1e123 in float64) meet the posterior as if they were there. Outputs and dx stay finite to 1e30 and further;
-    parameter gradients of learned statistics, of order x^2, need not.
+    parameter gradients of learned statistics, of order x^2, need not. In float64, deviations must stay below 1e150.
 
     With ``update="em"`` the three mixture attributes are buffers: absent from ``parameters()``, in ``state_dict()``.
 
@@ -204,8 +204,8 @@ class UAN(Layer):
         assert batch.total is not None
         if self.statistics == "batch":
             step = self.momentum * batch.alive
-            self.running_mean = self.running_mean + step * (batch.mean - self.running_mean)
-            self.running_var = self.running_var + step * (batch.variance - self.running_var)
+            self.running_mean = (1.0 - step) * self.running_mean + step * batch.mean
+            self.running_var = (1.0 - step) * self.running_var + step * batch.variance
         if self.update == "em" and self.momentum > 0.0:
             share = mixture.root_prior * batch.total  # S_k = sum_m tau_k, (K, P)
             self.prior_logits.value, self.mean.value, variance = em_step(
@@ -219,7 +219,8 @@ class UAN(Layer):
                 self.momentum,
             )
             raw = self.raw_variance.value  # kept to the bit where the component is dead
-            self.raw_variance.value = raw + batch.alive * (inverse_softplus(variance, self.eps) - raw)
+            moved = inverse_softplus(variance, self.eps)
+            self.raw_variance.value = (1.0 - batch.alive) * raw + batch.alive * moved
 
     def _start_on(self, rows: Array) -> None:
         """Place the components on a first batch: jittered around the channel's mean, with its variance."""
