@@ -416,6 +416,9 @@ def test_train_prints_lines_where_there_is_no_terminal(capsys):
         (["--epochs", "0"], ["--epochs"]),
         (["--batch-size", "-1"], ["--batch-size"]),
         (["--components", "0"], ["--components"]),
+        (["--components", "9" * 20], ["--components", "<= 1000"]),
+        (["--epochs", "9" * 20], ["--epochs", "<= 1000000"]),
+        (["--batch-size", "9" * 20], ["--batch-size", "<= 1000000"]),
         (["--seed", "-1"], ["--seed", ">= 0"]),
         (["--save", "/nowhere/at/all.npz"], ["--save", "/nowhere/at"]),
         (["--save", "."], ["--save", "folder"]),
@@ -425,6 +428,19 @@ def test_train_prints_lines_where_there_is_no_terminal(capsys):
 )
 def test_train_refuses(arguments, words, capsys):
     assert_refused(capsys, ["train", "--quiet", *arguments], *words)
+
+
+def test_only_plain_files_are_written_and_read(tmp_path, capsys):
+    """A rename would replace a link or a device, and a pipe would be read for ever."""
+    target, link, pipe = tmp_path / "kept.npz", tmp_path / "link.npz", tmp_path / "pipe"
+    target.write_bytes(b"kept")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    for path in (link, pipe):
+        assert_refused(capsys, ["train", "--quiet", "--save", path], "not a plain file")
+    assert_refused(capsys, ["evaluate", pipe], "no plain file")
+    assert target.read_bytes() == b"kept"
+    assert link.is_symlink()
 
 
 def test_train_divergence_is_exit_code_1(tmp_path, capsys):

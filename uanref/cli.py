@@ -112,8 +112,8 @@ def _complain(message: str, code: int) -> int:
 # --- options --------------------------------------------------------------------------------------
 
 
-def _whole(least: int) -> Callable[[Any], int]:
-    """Return a parser of whole numbers >= ``least``."""
+def _whole(least: int, most: int = 10**6) -> Callable[[Any], int]:
+    """Return a parser of whole numbers from ``least`` to ``most``."""
 
     def parse(text: Any) -> int:
         try:
@@ -122,6 +122,8 @@ def _whole(least: int) -> Callable[[Any], int]:
             found = least - 1
         if found < least:
             raise typer.BadParameter(f"expected a whole number >= {least}, got {str(text)!r}.")
+        if found > most:
+            raise typer.BadParameter(f"expected a whole number <= {most}, got {str(text)!r}.")
         return found
 
     return parse
@@ -165,12 +167,12 @@ def _entries(option: str, text: str, example: str) -> tuple[str, ...]:
 
 Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="digits, fashion-small or idx:FOLDER")]
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="mlp or cnn")]
-Components = Annotated[int, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs")]
+Components = Annotated[int, typer.Option(metavar="K", parser=_whole(1, 1000), help="mixture components or modes")]
 Epochs = Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="passes over the training images")]
 BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", parser=_whole(1), help="images in a step")]
 Optimizer = Annotated[str, typer.Option(metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam or adamw")]
 Backend = Annotated[str, typer.Option(metavar="NAME", help="numpy, or cupy for a GPU")]
-Seed = Annotated[int, typer.Option(metavar="N", parser=_whole(0), help="of everything that is drawn")]
+Seed = Annotated[int, typer.Option(metavar="N", parser=_whole(0, 2**63), help="of everything that is drawn")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]
 
 
@@ -274,7 +276,7 @@ def train(
     model: Annotated[str | None, typer.Option(metavar="NAME", help="mlp or cnn (default)")] = None,
     norm: Annotated[str | None, typer.Option(metavar="NAME", help=f"one of {NORM_NAMES}; uan if not given")] = None,
     components: Annotated[
-        int | None, typer.Option(metavar="K", parser=_whole(1), help="mixture components of the UANs (3)")
+        int | None, typer.Option(metavar="K", parser=_whole(1, 1000), help="mixture components or modes (3)")
     ] = None,
     epochs: Annotated[
         int, typer.Option(metavar="N", parser=_whole(1), help="in all, those of a resumed checkpoint included")
@@ -293,7 +295,7 @@ def train(
         str | None, typer.Option(metavar="NAME", help="of the learning rate: constant, or cosine (default) down to 0")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", parser=_whole(0), help="of split, weights and batches (0)")
+        int | None, typer.Option(metavar="N", parser=_whole(0, 2**63), help="of split, weights and batches (0)")
     ] = None,
     backend: Backend = "numpy",
     save: Annotated[

@@ -30,10 +30,12 @@ def check_target(path: Path, option: str) -> None:
     """Refuse a file that could not be written later, before anything long starts.
 
     Raises:
-        OSError: its folder is missing or not writable, or a folder has its name.
+        OSError: its folder is missing or not writable, or a folder, a link or a device has its name.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{option} {path} is a folder: name a file")
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # the rename would replace it
+        raise FileExistsError(f"{option} {path} is a link or a device, not a plain file: name another file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}, create it first")
     probe(path.parent, f"{option} {path}")

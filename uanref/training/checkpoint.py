@@ -287,6 +287,8 @@ def _rebuild_augmentation(described: list[Mapping[str, Any]]) -> Augmentation | 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the meta data and all arrays of a checkpoint, every one of them checked."""
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):  # a pipe would never end
+        raise CheckpointError(f"{path} is no plain file: name a file that uanref saved")
     try:
         size = os.path.getsize(path)
         with zipfile.ZipFile(path) as archive:
