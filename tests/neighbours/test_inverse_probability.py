@@ -88,6 +88,19 @@ def test_unobserved_values_are_not_read():
     assert weighted_mean(hidden, observed, p) == weighted_mean(y, observed, p)
 
 
+def test_a_probability_near_zero_costs_no_digits():
+    """c is 1 to rounding: 1 + (0 / p + (2 - 1) 2) / 2 = 2, though both sums are near 1e100."""
+    estimate = weighted_mean(np.array([1.0, 2.0]), np.ones(2, dtype=bool), np.array([1e-100, 0.5]))
+    assert (estimate.value, estimate.lam) == (2.0, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("p", [1e-200, 1e-320])
+def test_a_probability_too_near_zero_is_refused(p):
+    with pytest.raises(ValueError, match="overflowed: an observed unit has a probability too near to 0"):
+        weighted_mean(np.array([1.0, 2.0]), np.ones(2, dtype=bool), np.array([p, 0.5]))
+
+
 def simulate(repeats: int, n: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Sample from one superpopulation again and again; return each estimator's values and estimated variances."""
     rng = np.random.default_rng(20)

@@ -106,12 +106,13 @@ def weighted_mean(y: Array, observed: Array, probability: Array, lam: float | No
     weight = observed / p  # I / p, (n,)
     q = weight * (1.0 - p) / p  # (n,)
     s, n_hat = float((weight * seen).sum()), float(weight.sum())
-    if not (math.isfinite(s) and math.isfinite(n_hat)):
+    q_sum, q_seen = float(q.sum()), float((q * seen).sum())
+    if not all(map(math.isfinite, (s, n_hat, q_sum, q_seen))):
         raise ValueError("weighted_mean overflowed: an observed unit has a probability too near to 0")
-    # 2. The point c, then the mean that is its own plug-in.
-    certain = float(q.sum()) == 0.0
-    c = s / n_hat if certain else float((q * seen).sum() / q.sum())
-    mean = s / n + c * (1.0 - n_hat / n)
+    # 2. The point c, then the mean that is its own plug-in, in the form that subtracts no two large sums.
+    certain = q_sum == 0.0
+    c = s / n_hat if certain else q_seen / q_sum
+    mean = c + float((weight * (seen - c)).sum()) / n
     # 3. The asked lambda's value and variance.
     if lam is None:
         point, value = c, mean
