@@ -4,9 +4,9 @@ Everything else asks ``xp = backend.namespace(x, w)`` and works on what it was g
 CuPy is imported when it is first needed, never at import time, so a machine
 without it runs everything on NumPy.
 
-Two context variables live here as well, because they concern every layer:
-:func:`accumulating` (gradients add up instead of being assigned) and
-:func:`inference` (forward passes keep nothing for a backward pass).
+Three context variables live here as well, because they concern every layer:
+:func:`accumulating` (gradients add up instead of being assigned), :func:`inference` (forward passes keep
+nothing for a backward pass) and :func:`fused` (devices use the kernels of :mod:`uanref.kernels`).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _process_default = "numpy"
 _context_default: contextvars.ContextVar[str | None] = contextvars.ContextVar("uanref_backend", default=None)
 _accumulate: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_accumulating", default=False)
 _inference: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_inference", default=False)
+_fused: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_fused", default=True)
 
 
 # --- which backend ------------------------------------------------------------------------------
@@ -336,6 +337,25 @@ def inference() -> Iterator[None]:
 def is_inference() -> bool:
     """Tell whether forward passes keep nothing here."""
     return _inference.get()
+
+
+@contextlib.contextmanager
+def fused(enabled: bool = True) -> Iterator[None]:
+    """Inside this block devices use (True, the default) or avoid (False) the fused kernels of :mod:`uanref.kernels`.
+
+    Without them every layer runs the array code that the host runs, operation by operation: slower, but what to
+    compare with. A forward pass and its backward pass must run under the same setting.
+    """
+    token = _fused.set(enabled)
+    try:
+        yield
+    finally:
+        _fused.reset(token)
+
+
+def is_fused() -> bool:
+    """Tell whether devices use the fused kernels here."""
+    return _fused.get()
 
 
 def as_generator(rng: Generator | None) -> Generator:
