@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+
+from support import nvrtc
 
 
 def require_cupy() -> Any:
@@ -19,12 +21,23 @@ def require_torch() -> Any:
     return require("torch", extra="oracle")
 
 
+def require_nvrtc() -> None:
+    """Skip (on CI: fail) where NVIDIA's run-time compiler is missing; it needs neither a GPU nor a driver."""
+    if reason := nvrtc.missing():
+        skip(reason)
+
+
 def require(module: str, extra: str) -> Any:
     """Return ``module``, or skip (on CI: fail) naming the extra that brings it."""
     try:
         return importlib.import_module(module)
     except Exception as error:  # a broken CuPy raises more than ImportError
         reason = f'{module} cannot be imported ({error}): pip install ".[{extra}]"'
+    skip(reason)
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the running test; on CI it fails."""
     if on_ci():
         pytest.fail(f"on CI this check must run, but {reason}", pytrace=False)
     pytest.skip(reason)
