@@ -1,0 +1,444 @@
+r"""Steps, derivations and traces: a layer's mathematics told node by node, forward and backward.
+
+A :class:`Step` computes one value from earlier ones and knows, for each of its inputs, the chain rule's local
+factor. A :class:`Derivation` is an ordered list of steps. Its :meth:`~Derivation.trace` runs the list forward,
+then backward from an upstream gradient: a value that several steps use adds up what each of them sends back,
+
+.. math:: d_a = \sum_{b \text{ uses } a} \frac{\partial b}{\partial a}^{\!\top} d_b,
+
+and proves every gradient numerically: the node is moved a little, the rest of the list is run again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uanref.backend import Array, shape_text
+from uanref.derivations.expressions import Expression, Named, evaluate, gradient_name
+
+STEP = 1e-3
+"""Relative size of the numerical derivative's step: central differences of fourth order, error of order STEP^4."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """The chain rule through one step, to one of its inputs.
+
+    Attributes:
+        equation: LaTeX, such as ``r"d\\mu_c \\mathrel{+}= -\\sum_m d\\bar x_{mc}"``.
+        expression: the same, of the step's inputs, its own value and its gradient ``d(name)``.
+    """
+
+    equation: str
+    expression: Expression
+
+
+@dataclass(frozen=True)
+class Input:
+    """A value that comes from outside.
+
+    Attributes:
+        name: how expressions refer to it.
+        symbol: LaTeX.
+        axes: names of its axes.
+        meaning: one phrase.
+        draw: a value of a given shape from a generator, for the examples; standard normal by default.
+        constant: True for a setting (eps, momentum): it gets no gradient.
+    """
+
+    name: str
+    symbol: str
+    axes: tuple[str, ...]
+    meaning: str
+    draw: Callable[[np.random.Generator, tuple[int, ...]], Array] = lambda rng, shape: rng.standard_normal(shape)
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a derivation.
+
+    Attributes:
+        name: of the value that it computes.
+        symbol: LaTeX.
+        axes: names of the value's axes: its shape, as symbols.
+        equation: LaTeX.
+        forward: the same, of earlier values.
+        backward: per input that gets a gradient, the way back.
+        meaning: one or two sentences: what it is for.
+        source: paper and equation, or "this project's choice".
+        file, line: where it is written.
+    """
+
+    name: str
+    symbol: str
+    axes: tuple[str, ...]
+    equation: str
+    forward: Expression
+    backward: Mapping[str, Local]
+    meaning: str = ""
+    source: str = ""
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.file:  # the frame that called Step(...): __init__ is made by dataclass and has no file
+            here, frame = Path(__file__), inspect.currentframe()
+            while frame is not None and (frame.f_code.co_filename in (str(here), "<string>")):
+                frame = frame.f_back
+            if frame is not None:
+                object.__setattr__(self, "file", _below_package(frame.f_code.co_filename))
+                object.__setattr__(self, "line", frame.f_lineno)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names that ``forward`` refers to, in the order of their appearance."""
+        return tuple(dict.fromkeys(node.options[0] for node in self.forward.walk() if node.op == "ref"))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a collapse: the gradient of the same value, written more compactly than the line before.
+
+    Attributes:
+        equation: LaTeX.
+        expression: the same, of values and gradients of the trace.
+        why: what was done to the line before.
+    """
+
+    equation: str
+    expression: Expression
+    why: str
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """The algebra from a staged gradient to the compact formula that a layer uses.
+
+    Attributes:
+        name: of the value whose gradient is rewritten, an input.
+        lines: the first is the staged gradient, the last the compact formula; all equal.
+    """
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """An ordered list of steps from named inputs to one output.
+
+    Attributes:
+        name: as the command line knows it.
+        title: for a reader.
+        summary: two or three sentences.
+        axes: what each axis is, by name: ``{"m": "sample"}``.
+        sizes: length of each axis in the examples.
+        inputs: what comes from outside.
+        steps: in order; the last one's value is the output.
+        layer: which layer computes the same, ``"uanref.norms.batch.BatchNorm"``; empty if none.
+        collapse: from staged gradients to compact formulas; may be empty.
+    """
+
+    name: str
+    title: str
+    summary: str
+    axes: Mapping[str, str]
+    sizes: Mapping[str, int]
+    inputs: tuple[Input, ...]
+    steps: tuple[Step, ...]
+    layer: str = ""
+    collapse: tuple[Collapse, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = {node.name for node in self.inputs}
+        for step in self.steps:
+            if step.name in known:
+                raise ValueError(f"{self.name}: the name {step.name!r} is used twice")
+            missing = set(step.inputs) - known
+            if missing:
+                raise ValueError(f"{self.name}: step {step.name!r} uses {sorted(missing)} before they are computed")
+            known.add(step.name)
+
+    @property
+    def output(self) -> Step:
+        """The last step."""
+        return self.steps[-1]
+
+    def node(self, name: str) -> Input | Step:
+        """Return the input or step called ``name``.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for node in (*self.inputs, *self.steps):
+            if node.name == name:
+                return node
+        raise KeyError(f"{self.name} has no value {name!r}: it has {', '.join(n.name for n in self.nodes)}")
+
+    @property
+    def nodes(self) -> tuple[Input | Step, ...]:
+        """Inputs and steps, in order."""
+        return (*self.inputs, *self.steps)
+
+    def users(self, name: str) -> list[Step]:
+        """Return the steps that send a gradient back to ``name``, in order."""
+        return [step for step in self.steps if name in step.backward]
+
+    def example(self, seed: int = 0, **sizes: int) -> dict[str, Array]:
+        """Draw inputs, each standard normal unless it says otherwise.
+
+        Args:
+            seed: of the generator.
+            **sizes: lengths of axes that differ from :attr:`sizes`.
+
+        Raises:
+            ValueError: an unknown axis, or a length below 1.
+        """
+        unknown = sorted(set(sizes) - set(self.sizes))
+        if unknown:
+            raise ValueError(f"{self.name} has no axis {unknown[0]!r}: its axes are {', '.join(self.sizes)}")
+        if any(size < 1 for size in sizes.values()):
+            raise ValueError(f"an axis must have a length of at least 1, got {sizes}")
+        lengths = {**self.sizes, **sizes}
+        rng = np.random.default_rng(seed)
+        return {
+            node.name: np.asarray(node.draw(rng, tuple(lengths[axis] for axis in node.axes)), dtype=np.float64)
+            for node in self.inputs
+        }
+
+    def forward(self, values: Mapping[str, Named], sizes: Mapping[str, int], after: str = "") -> dict[str, Named]:
+        """Return all values, computing those of the steps that come after the one called ``after``."""
+        found = dict(values)
+        steps = self.steps
+        if after and after in {step.name for step in steps}:
+            steps = steps[[step.name for step in steps].index(after) + 1 :]
+        for step in steps:
+            made = evaluate(step.forward, found, sizes)
+            extra = tuple(axis for axis in made.axes if axis not in step.axes)  # a numerical derivative's probes
+            found[step.name] = Named((*extra, *step.axes), made.along((*extra, *step.axes)))
+        return found
+
+    def trace(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        upstream: Array | None = None,
+        *,
+        seed: int = 0,
+        steps: Mapping[str, Step] | None = None,
+        numerical: bool = True,
+    ) -> Trace:
+        """Run forward and backward and prove every gradient.
+
+        Args:
+            inputs: by name, each of its axes' sizes; :meth:`example` if None.
+            upstream: dL/d(output), of the output's shape; standard normal from ``seed`` if None. (With ones, many
+                mistakes cannot be seen: batch normalization's dx is then 0.)
+            seed: of the upstream gradient, and of the example.
+            steps: replacements by name, for planted mistakes (:mod:`uanref.derivations.mistakes`).
+            numerical: whether to compute the numerical gradients.
+
+        Raises:
+            ValueError: a missing or unknown input, or shapes that do not fit.
+        """
+        given = self.example(seed) if inputs is None else inputs
+        values, sizes = self._checked(given)
+        values = self.forward(values, sizes)
+        shape = tuple(sizes[axis] for axis in self.output.axes)
+        if upstream is None:
+            upstream = np.random.default_rng([seed, 1]).standard_normal(shape)
+        upstream = np.asarray(upstream, dtype=np.float64)
+        if upstream.shape != shape:
+            raise ValueError(
+                f"the upstream gradient of {self.output.name} must have shape {shape_text(shape)} "
+                f"{self.output.axes}, got {shape_text(upstream.shape)}"
+            )
+        dy = Named(self.output.axes, upstream)
+        gradients, contributions = self._backward(values, sizes, dy, steps or {})
+        proofs = self._numerical(values, sizes, dy) if numerical else {}
+        nodes = {}
+        for node in self.nodes:
+            nodes[node.name] = Node(
+                definition=node,
+                value=values[node.name].along(node.axes),
+                gradient=None if _is_constant(node) else gradients[node.name].along(node.axes),
+                contributions={user: part.along(node.axes) for user, part in contributions[node.name].items()},
+                numerical=proofs.get(node.name),
+            )
+        return Trace(self, sizes, nodes, upstream)
+
+    def _backward(
+        self, values: Mapping[str, Named], sizes: Mapping[str, int], dy: Named, replaced: Mapping[str, Step]
+    ) -> tuple[dict[str, Named], dict[str, dict[str, Named]]]:
+        """Return each value's gradient, and what each of its users contributed."""
+        contributions: dict[str, dict[str, Named]] = {node.name: {} for node in self.nodes}
+        gradients: dict[str, Named] = {}
+        for node in reversed(self.nodes):
+            shape = tuple(sizes[axis] for axis in node.axes)
+            total = np.zeros(shape)
+            for part in contributions[node.name].values():
+                total = total + part.array
+            gradients[node.name] = dy if node is self.output else Named(node.axes, total)
+            if isinstance(node, Step):
+                # 1. What this step's local rules may refer to: all values, and its own gradient.
+                known = {**values, gradient_name(node.name): gradients[node.name]}
+                # 2. One rule per input that is no constant; a factor without an axis is the same all along it.
+                for name, local in replaced.get(node.name, node).backward.items():
+                    target = self.node(name)
+                    if _is_constant(target):
+                        continue
+                    made = evaluate(local.expression, known, sizes).along(target.axes)
+                    wide = np.broadcast_to(made, tuple(sizes[axis] for axis in target.axes))
+                    contributions[name][node.name] = Named(target.axes, wide)
+        return gradients, contributions
+
+    def _numerical(self, values: Mapping[str, Named], sizes: Mapping[str, int], dy: Named) -> dict[str, Array]:
+        """Return dL/d(node) for every node by central differences of fourth order, L = sum(dy * output)."""
+        found = {}
+        for node in self.nodes:
+            if _is_constant(node):
+                continue
+            value = values[node.name].along(node.axes)
+            h = STEP * max(1.0, float(np.abs(value).max(initial=0.0)))
+            # One extra axis holds every entry's two moves either way; it spreads through the list by itself.
+            moves = np.eye(value.size).reshape(value.size, *value.shape)
+            probes = np.concatenate([value + shift * h * moves for shift in (-2, -1, 1, 2)])
+            moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, after=node.name)
+            y = moved[self.output.name].along(("probe", *self.output.axes))
+            base = values[self.output.name].along(self.output.axes)
+            losses = ((y - base) * dy.array).reshape(y.shape[0], -1).sum(axis=1)
+            if losses.size == 1:  # nothing that is moved reaches the output
+                losses = np.zeros(4 * value.size)
+            minus2, minus1, plus1, plus2 = losses.reshape(4, *value.shape)
+            found[node.name] = (8.0 * (plus1 - minus1) - (plus2 - minus2)) / (12.0 * h)
+        return found
+
+    def _checked(self, given: Mapping[str, Array]) -> tuple[dict[str, Named], dict[str, int]]:
+        """Return the inputs with their axes, and the axes' sizes; raise if anything does not fit."""
+        names = [node.name for node in self.inputs]
+        missing, unknown = [n for n in names if n not in given], sorted(set(given) - set(names))
+        if missing or unknown:
+            raise ValueError(
+                f"{self.name} takes the inputs {', '.join(names)}: missing {', '.join(missing) or 'none'}, "
+                f"unknown {', '.join(unknown) or 'none'}"
+            )
+        sizes: dict[str, int] = {}
+        values = {}
+        for node in self.inputs:
+            array = np.asarray(given[node.name])
+            if array.dtype.kind not in "fiu" or array.ndim != len(node.axes) or array.size == 0:
+                raise ValueError(
+                    f"{self.name}: input {node.name} must be a non-empty array of numbers with axes "
+                    f"({', '.join(node.axes)}), got {array.dtype} of shape {shape_text(array.shape)}"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"{self.name}: input {node.name} has entries that are not finite")
+            for axis, size in zip(node.axes, array.shape, strict=True):
+                if sizes.setdefault(axis, size) != size:
+                    raise ValueError(
+                        f"{self.name}: input {node.name} of shape {shape_text(array.shape)} has {size} along axis "
+                        f"{axis!r}, but earlier inputs have {sizes[axis]}: make them equal"
+                    )
+            values[node.name] = Named(node.axes, array.astype(np.float64))
+        return values, self._derived_sizes(sizes)
+
+    def _derived_sizes(self, sizes: dict[str, int]) -> dict[str, int]:
+        """Add the axes that no input has: positions of a kernel (u, v) on an image (h, w)."""
+        for positions, image, kernel in (("p", "h", "u"), ("q", "w", "v")):
+            if image in sizes and kernel in sizes:
+                sizes[positions] = sizes[image] - sizes[kernel] + 1
+                if sizes[positions] < 1:
+                    raise ValueError(
+                        f"{self.name}: a kernel of {sizes[kernel]} along {kernel!r} does not fit into an image of "
+                        f"{sizes[image]} along {image!r}"
+                    )
+        return sizes
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of a trace.
+
+    Attributes:
+        definition: the input or step.
+        value: its value, axes in the definition's order.
+        gradient: dL/d(value), or None for a constant.
+        contributions: what each user sent back, by the user's name; they add up to the gradient.
+        numerical: the numerical gradient; None for a constant or if it was not asked for.
+    """
+
+    definition: Input | Step
+    value: Array
+    gradient: Array | None
+    contributions: Mapping[str, Array]
+    numerical: Array | None
+
+    @property
+    def name(self) -> str:
+        """The value's name."""
+        return self.definition.name
+
+    @property
+    def error(self) -> float | None:
+        """``max |gradient - numerical|`` in units of their largest entry (at least 1e-3); None if not computed."""
+        if self.gradient is None or self.numerical is None:
+            return None
+        scale = max(float(np.abs(self.gradient).max()), float(np.abs(self.numerical).max()), 1e-3)
+        return float(np.abs(self.gradient - self.numerical).max()) / scale
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A derivation run on numbers.
+
+    Attributes:
+        derivation: what was run.
+        sizes: each axis's length.
+        nodes: by name, inputs first.
+        upstream: dL/d(output).
+    """
+
+    derivation: Derivation
+    sizes: Mapping[str, int]
+    nodes: Mapping[str, Node]
+    upstream: Array
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    @property
+    def output(self) -> Array:
+        """The last step's value."""
+        return self.nodes[self.derivation.output.name].value
+
+    @property
+    def worst(self) -> float:
+        """The largest relative error of all nodes (0 if none was computed)."""
+        return max((node.error for node in self.nodes.values() if node.error is not None), default=0.0)
+
+    def evaluate(self, expression: Expression, axes: tuple[str, ...]) -> Array:
+        """Return the value of an expression of this trace's values and gradients, laid out along ``axes``."""
+        known: dict[str, Named] = {}
+        for node in self.nodes.values():
+            known[node.name] = Named(node.definition.axes, node.value)
+            if node.gradient is not None:
+                known[gradient_name(node.name)] = Named(node.definition.axes, node.gradient)
+        made = evaluate(expression, known, self.sizes).along(axes)
+        return np.broadcast_to(made, tuple(self.sizes[axis] for axis in axes))
+
+
+def _is_constant(node: Input | Step) -> bool:
+    return isinstance(node, Input) and node.constant
+
+
+def _below_package(file: str) -> str:
+    """Return a file's path from the package's parent on: ``uanref/derivations/batch_norm.py``."""
+    root = Path(__file__).parents[2]
+    path: Any = Path(file)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
