@@ -7,6 +7,11 @@ from uanref import backend
 from uanref.data import Batches, Dataset
 
 
+def shifted(images, rng):
+    """Add a random number to each image."""
+    return images + rng.integers(100, size=(len(images), 1, 1, 1)).astype("float32")
+
+
 def numbered(n):
     """A set whose image i holds i in every pixel."""
     images = np.broadcast_to(np.arange(n, dtype="float32")[:, None, None, None], (n, 1, 2, 2))
@@ -59,14 +64,11 @@ def test_epochs_differ_and_follow_from_the_generator():
 
 
 def test_an_epoch_resumes_from_the_generators_state():
-    def double(images, rng):
-        return images + rng.integers(100, size=(len(images), 1, 1, 1)).astype("float32")
-
-    batches = Batches(numbered(30), 8, shuffle=True, augment=double, rng=np.random.default_rng(5))
+    batches = Batches(numbered(30), 8, shuffle=True, augment=shifted, rng=np.random.default_rng(5))
     order(batches)
     state = batches.rng.bit_generator.state
     expected = order(batches)
-    resumed = Batches(numbered(30), 8, shuffle=True, augment=double)
+    resumed = Batches(numbered(30), 8, shuffle=True, augment=shifted)
     resumed.rng.bit_generator.state = state
     assert order(resumed) == expected
 
@@ -82,16 +84,47 @@ def test_augmentation_sees_each_batch_on_the_host_and_the_generator():
     assert seen == [(np.ndarray, 3, True), (np.ndarray, 2, True)]
 
 
-def test_both_arrays_pass_the_transfer_boundary(monkeypatch):
-    moved = []
+@pytest.mark.parametrize("augment", [None, shifted])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_device_gets_the_same_batches(shuffle, augment, strict_cupy):
+    on_host, on_device = (
+        Batches(numbered(13), 4, shuffle=shuffle, augment=augment, rng=np.random.default_rng(5)) for _ in range(2)
+    )
+    for _ in range(2):
+        with backend.using("cupy"):
+            moved = list(on_device)
+        for (x, labels), (x_device, labels_device) in zip(on_host, moved, strict=True):
+            assert backend.name_of(x_device) == backend.name_of(labels_device) == "cupy"
+            for expected, found in ((x, x_device), (labels, labels_device)):
+                assert found.dtype == expected.dtype
+                np.testing.assert_array_equal(backend.to_host(found), expected)
 
-    def to_device(array, name=None):
-        moved.append((array.shape, name))
-        return array
 
-    monkeypatch.setattr(backend, "to_device", to_device)
-    assert len(list(Batches(numbered(5), 3))) == 2
-    assert moved == [((3, 1, 2, 2), None), ((3,), None), ((2, 1, 2, 2), None), ((2,), None)]
+@pytest.mark.parametrize(
+    ("shuffle", "augment", "first", "later"),
+    [
+        (False, None, 2, 0),  # the set's images and labels
+        (True, None, 3, 1),  # and an epoch's order
+        (True, shifted, 2 + 4, 1 + 4),  # labels and order, and the images of every batch
+    ],
+)
+def test_the_set_moves_to_a_device_once(shuffle, augment, first, later, strict_cupy):
+    batches = Batches(numbered(14), 4, shuffle=shuffle, augment=augment)
+    with backend.using("cupy"):
+        for expected in (first, later, later):
+            before = strict_cupy.to_device
+            with strict_cupy.sealed():
+                assert len(list(batches)) == 4
+            assert strict_cupy.to_device - before == expected
+
+
+def test_batches_follow_the_default_backend(strict_cupy):
+    batches = Batches(numbered(5), 3)
+    kinds = []
+    for name in ("cupy", "numpy", "cupy"):
+        with backend.using(name):
+            kinds.append({backend.name_of(array) for batch in batches for array in batch})
+    assert kinds == [{"cupy"}, {"numpy"}, {"cupy"}]
 
 
 @pytest.mark.parametrize(

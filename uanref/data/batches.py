@@ -14,6 +14,10 @@ from uanref.layers.base import count
 class Batches:
     """Iterate over ``dataset`` once per ``for`` loop, as ``(images, labels)`` on the default backend.
 
+    On a device the set moves there once, with the first loop, and stays as long as this object: after that an epoch
+    copies one array of indices, from which the batches are gathered there. The device must have room for the whole
+    set. Augmentation works on the host, so with ``augment`` every batch of images is copied (labels are not).
+
     Every sample comes exactly once an epoch. Batches hold ``batch_size`` samples, the last one
     what is left; a last batch of a single sample joins the one before it, because batch statistics
     need two (with ``batch_size=1``, where every batch is single, nothing is joined).
@@ -50,6 +54,7 @@ class Batches:
         self.rng = backend.as_generator(rng)
         self.shuffle = shuffle
         self.augment = augment
+        self._moved: tuple[str, Array, Array] | None = None  # where to, images, labels
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -57,16 +62,31 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         """Yield images ``(n, C, H, W)`` float32 and labels ``(n,)`` int64, batch by batch."""
-        images, labels, samples = self.dataset.images, self.dataset.labels, len(self.dataset)
+        images, labels = self._resident()
+        samples, starts = len(self.dataset), self._starts()
         order = self.rng.permutation(samples) if self.shuffle else None
-        starts = self._starts()
+        # Moved once an epoch: a batch's indices are a view of it.
+        moved_order = None if order is None else backend.to_device(order)
         for start, stop in zip(starts, [*starts[1:], samples], strict=True):
-            # A slice is a view: an epoch in the set's own order copies nothing on the host.
-            chosen = slice(start, stop) if order is None else order[start:stop]
-            x: Array = images[chosen]
-            if self.augment is not None:
-                x = self.augment(x, self.rng)
-            yield backend.to_device(x), backend.to_device(labels[chosen])
+            # A slice is a view: an epoch in the set's own order copies nothing.
+            piece = slice(start, stop)
+            chosen = piece if moved_order is None else moved_order[piece]
+            if self.augment is None:
+                x: Array = images[chosen]
+            else:
+                on_host = self.dataset.images[piece if order is None else order[piece]]
+                x = backend.to_device(self.augment(on_host, self.rng))
+            yield x, labels[chosen]
+
+    def _resident(self) -> tuple[Array, Array]:
+        """Return the set's images and labels on the default backend; images that are augmented stay on the host."""
+        name = backend.current()
+        if self._moved is None or self._moved[0] != name:
+            images, labels = self.dataset.images, self.dataset.labels
+            if self.augment is None:
+                images = backend.to_device(images, name)
+            self._moved = name, images, backend.to_device(labels, name)
+        return self._moved[1:]
 
     def _starts(self) -> list[int]:
         samples = len(self.dataset)

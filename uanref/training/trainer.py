@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from uanref import backend
 from uanref.backend import Array, DType
+from uanref.blocking import sum_rows
 from uanref.data.augment import Augmentation
 from uanref.data.batches import Batches
 from uanref.data.sets import Dataset
@@ -23,6 +24,7 @@ from uanref.training.history import Epoch, History
 from uanref.training.optimizers import Optimizer, clip_grad_norm
 
 PROGRESS = ("auto", "bar", "lines", "none")
+EVALUATION_BATCH = 256
 
 
 class NonFiniteError(ArithmeticError):
@@ -88,6 +90,7 @@ class Trainer:
         self.epoch = 0
         self.rng = backend.module("numpy").random.default_rng(self.seed)
         self.batches = Batches(splits.train, self.batch_size, rng=self.rng, shuffle=True, augment=augment)
+        self._validation = Batches(splits.validation, EVALUATION_BATCH)
 
     def fit(self, epochs: int) -> History:
         """Train ``epochs`` more epochs and return the history.
@@ -117,7 +120,7 @@ class Trainer:
                 self.loss.clear()
         return self.history
 
-    def evaluate(self, dataset: Dataset, batch_size: int = 256) -> tuple[float, float]:
+    def evaluate(self, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
         """Return the mean loss and the accuracy on ``dataset``, see :func:`evaluate`."""
         return evaluate(self.model, self.loss, dataset, batch_size)
 
@@ -133,53 +136,61 @@ class Trainer:
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(step)
             step += 1
-            interval.add(step, *self._train_step(x, labels))
+            interval.add(step, self._train_step(x, labels))
             progress.advance()
             if i == steps or (self.report_every is not None and i % self.report_every == 0):
                 sums, first_bad = interval.read()
                 self._raise_if_bad(first_bad)
-                loss, correct = loss + sums[0], correct + sums[1]
-                norms = [norm / interval.steps for norm in sums[2:]]
+                interval_loss, *norms, interval_correct = sums[-len(self.optimizer.parameters) - 2 :]
+                loss, correct = loss + interval_loss, correct + interval_correct
+                norms = [norm / interval.steps for norm in norms]
                 self.history.add_report(step, dict(zip(self.optimizer.parameters, norms, strict=True)))
                 interval = _Interval()
         seconds = time.perf_counter() - start
 
         samples = len(self.splits.train)
-        validation = self.evaluate(self.splits.validation)
+        validation = _evaluate(self.model, self.loss, self._validation)
         self.epoch += 1
         epoch = Epoch(self.epoch, loss / samples, correct / samples, *validation, seconds, self.optimizer.lr)
         self.history.epochs.append(epoch)
         progress.finish(epoch)
 
-    def _train_step(self, x: Array, labels: Array) -> tuple[list[Array], list[Array]]:
+    def _train_step(self, x: Array, labels: Array) -> Array:
         """Train on one batch.
 
         Returns:
-            what a report sums up: loss x samples, correct answers, the gradients' norms; and what must be
-            finite, in the order of :meth:`_watched`. All 0-d, on the device.
+            ``(S + 1 + P + 1,)``, float64, on the device: the sum of each of the S layers' outputs, loss x samples,
+            the norms of the P gradients, the number of correct answers.
         """
         xp = backend.namespace(x)
-        outputs = []
+        stages = list(_stages(self.model))
+        # Written in place: stack would send the addresses of its many small arrays to the device at every step.
+        numbers: Array = xp.empty(len(stages) + len(self.optimizer.parameters) + 2, dtype="float64")
+        outputs, norms = numbers[: len(stages)], numbers[len(stages) + 1 : -1]
+
         x = x.astype(_dtype(self.model), copy=False)
-        for _, layer in _stages(self.model):
+        for i, (_, layer) in enumerate(stages):
             x = layer.forward(x)
-            outputs.append(x.sum())  # finite only if every entry is
-        loss = self.loss.forward(x, labels)
-        correct = (x.argmax(axis=1) == labels).sum()
+            outputs[i] = sum_rows(x).sum()  # finite only if every entry is
+        numbers[len(stages)] = self.loss.forward(x, labels) * len(labels)
+        numbers[-1] = (x.argmax(axis=1) == labels).sum()
 
         self.model.backward(self.loss.backward())
-        norms = [xp.sqrt(xp.square(p.grad, dtype="float64").sum()) for p in self.optimizer.parameters.values()]
+        for i, parameter in enumerate(self.optimizer.parameters.values()):
+            sum_rows(xp.square(parameter.grad, dtype="float64")).sum(out=norms[i, ...])
+        xp.sqrt(norms, out=norms)
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer.parameters, self.clip_norm)
         self.optimizer.step()
-        return [loss * len(labels), correct, *norms], [*outputs, loss, *norms]
+        return numbers
 
     def _watched(self) -> list[str]:
-        """Name what :meth:`_train_step` watches, in the order in which a bad number spreads."""
+        """Name what :meth:`_train_step` returns, in the order in which a bad number spreads."""
         kinds = {name: type(layer).__name__ for name, layer in self.model.modules()}
         outputs = [f"output of {name or 'the model'} ({kinds[name]})" for name, _ in _stages(self.model)]
         owners = {name: kinds.get(name.rpartition(".")[0], "") for name in self.optimizer.parameters}
-        return [*outputs, "the loss", *(f"gradient of {name} ({kind})" for name, kind in owners.items())]
+        gradients = [f"gradient of {name} ({kind})" for name, kind in owners.items()]
+        return [*outputs, "the loss", *gradients, "the number of correct answers"]
 
     def _raise_if_bad(self, first_bad: list[float]) -> None:
         step = min(first_bad)
@@ -191,19 +202,24 @@ class Trainer:
             )
 
 
-def evaluate(model: Layer, loss: Loss, dataset: Dataset, batch_size: int = 256) -> tuple[float, float]:
+def evaluate(model: Layer, loss: Loss, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
     """Return the mean loss and the accuracy (a fraction) of ``model`` on ``dataset``.
 
     Runs in eval mode and keeps nothing for a backward pass; every layer gets its mode back.
     """
+    return _evaluate(model, loss, Batches(dataset, batch_size))
+
+
+def _evaluate(model: Layer, loss: Loss, batches: Batches) -> tuple[float, float]:
     modes = [(layer, layer.training) for _, layer in model.modules()]
+    samples = len(batches.dataset)
     dtype = _dtype(model)
     loss_sum: Any = 0.0
     correct: Any = 0
     model.eval()
     try:
         with backend.inference():
-            for x, labels in Batches(dataset, batch_size):
+            for x, labels in batches:
                 logits = model.forward(x.astype(dtype, copy=False))
                 loss_sum = loss_sum + loss.forward(logits, labels) * len(labels)
                 correct = correct + (logits.argmax(axis=1) == labels).sum()
@@ -211,7 +227,7 @@ def evaluate(model: Layer, loss: Loss, dataset: Dataset, batch_size: int = 256) 
         for layer, mode in modes:
             layer.training = mode
     both = backend.to_host(backend.namespace(correct).stack([loss_sum, correct]))
-    return float(both[0]) / len(dataset), float(both[1]) / len(dataset)
+    return float(both[0]) / samples, float(both[1]) / samples
 
 
 def _stages(model: Layer) -> Iterator[tuple[str, Layer]]:
@@ -235,16 +251,16 @@ class _Interval:
         self._sums: Array | None = None
         self._first_bad: Array | None = None
 
-    def add(self, step: int, summed: list[Array], watched: list[Array]) -> None:
-        xp = backend.namespace(*summed)
-        sums = xp.stack(summed).astype("float64")
-        bad = xp.where(xp.isfinite(xp.stack(watched)), math.inf, float(step))
-        self._sums = sums if self._sums is None else self._sums + sums
+    def add(self, step: int, numbers: Array) -> None:
+        """Take in one step's numbers, ``(n,)``, on their device."""
+        xp = backend.namespace(numbers)
+        bad = xp.where(xp.isfinite(numbers), math.inf, float(step))
+        self._sums = numbers if self._sums is None else self._sums + numbers
         self._first_bad = bad if self._first_bad is None else xp.minimum(self._first_bad, bad)
         self.steps += 1
 
     def read(self) -> tuple[list[float], list[float]]:
-        """Return the sums, and for every watched number the first step where it was not finite (or infinity)."""
+        """Return the sums, and for every number the first step where it was not finite (or infinity)."""
         if self._sums is None or self._first_bad is None:
             raise RuntimeError("nothing to report: no step was added")
         both = backend.namespace(self._sums).concatenate([self._sums, self._first_bad])
