@@ -1,4 +1,8 @@
-"""Settings that every test shares: hypothesis profiles, no network, no display."""
+"""Settings that every test shares: hypothesis profiles, no network, no display; and where arrays live.
+
+A test that takes the fixture ``device`` runs once for each kind of ``--backend``, see :mod:`support.devices`. Its
+emulated runs are marked ``slow``, unless the test is marked ``smoke``; runs on a real GPU are marked ``gpu``.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from hypothesis import HealthCheck, settings
 # `from support import strictcp` works in every test file.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support import requirements, strictcp
+from support import devices, requirements, strictcp
 
 # `ci` draws the same examples on every run; `dev` draws new ones each time, and remembers failures.
 # A test that needs another number scales this one: settings(max_examples=settings.default.max_examples // 5).
@@ -64,6 +68,79 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return look_up(host, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+# --- where arrays live ----------------------------------------------------------------------------
+
+KINDS = pytest.StashKey[tuple[str, ...]]()
+NO_EMULATOR = pytest.StashKey[str | None]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        metavar="KINDS",
+        help=f"comma list of {', '.join(devices.KINDS)}: where tests that take `device` run (default: all that can)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[KINDS] = devices.chosen(config.getoption("--backend"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[NO_EMULATOR] = devices.prepare(config.stash[KINDS])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" not in metafunc.fixturenames:
+        return
+    smoke = metafunc.definition.get_closest_marker("smoke") is not None
+    marks = {"emulated": [] if smoke else [pytest.mark.slow], "cupy": [pytest.mark.gpu]}
+    kinds = metafunc.config.stash[KINDS]
+    metafunc.parametrize("device", [pytest.param(kind, marks=marks.get(kind, [])) for kind in kinds], indirect=True)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[devices.Device]:
+    """Where this test runs: every kind of ``--backend`` in turn. What cannot run is skipped; on CI it fails."""
+    if request.param == "emulated":
+        _require_emulator(request)
+    elif request.param != "numpy":
+        requirements.require_cupy()
+    with devices.opened(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def emulated(request: pytest.FixtureRequest) -> devices.Device:
+    """The emulated device, for what only the emulator can tell; skipped where ``--backend`` does not name it."""
+    if "emulated" not in request.config.stash[KINDS]:
+        pytest.skip("not among the kinds of --backend")
+    _require_emulator(request)
+    return devices.Device("emulated")
+
+
+def _require_emulator(request: pytest.FixtureRequest) -> None:
+    reason = request.config.stash[NO_EMULATOR]
+    if reason is not None:
+        requirements.skip(reason)
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let CuPy, where it is installed, find no driver: also over the emulator and on a machine with a GPU."""
+    try:
+        import cupy
+    except ImportError:
+        return
+
+    def refuse() -> int:
+        raise RuntimeError(
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+        )
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", refuse)
 
 
 @pytest.fixture

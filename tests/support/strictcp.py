@@ -10,8 +10,8 @@ device arrays do:
 - indexing by a boolean mask (which makes a GPU wait) and by host arrays or lists (which copies silently) is refused;
 - copies each way and synchronizations are counted, and refused inside ``device.sealed()``.
 
-It is stricter than CuPy where CuPy is merely slow. It knows nothing about kernels: code that
-compiles CUDA is told so. It needs ``import cupy``, no driver.
+It is stricter than CuPy where CuPy is merely slow. It knows nothing about kernels, so the double runs under
+``backend.fused(False)``: what it judges is the layers' array code. It needs ``import cupy``, no driver.
 
 What it cannot see: rounding of a GPU, order of parallel sums, the number of launches.
 """
@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from uanref import backend
 
 
 class Refused(TypeError):
@@ -392,7 +394,8 @@ def strict() -> Iterator[Device]:
     _state.real, _state.device = cupy, Device()
     sys.modules.update(stand_ins)
     try:
-        yield _state.device
+        with backend.fused(False):
+            yield _state.device
     finally:
         sys.modules.update(before)
         _state.device = None
