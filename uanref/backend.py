@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.special
 
+from uanref import diagnosis
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """An array of either backend. Type checkers see NumPy's class: CuPy's has the same interface."""
 
@@ -77,7 +79,7 @@ def module(name: str) -> Any:
     try:
         import cupy
     except Exception as error:  # a broken CuPy raises more than ImportError
-        raise BackendUnavailable(_missing_package(error)) from error
+        raise BackendUnavailable(diagnosis.no_package(error)) from error
     return cupy
 
 
@@ -150,35 +152,18 @@ def available(name: str) -> tuple[bool, str]:
     try:
         import cupy
     except Exception as error:
-        return False, _missing_package(error)
+        return False, diagnosis.no_package(error)
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
-        return False, (
-            f"CuPy {cupy.__version__} is installed but finds no usable NVIDIA driver ({_one_line(error)}): "
-            "install or update the driver (nvidia-smi shows it)"
-        )
+        return False, diagnosis.no_driver(cupy, error)
     if count == 0:
-        return False, f"CuPy {cupy.__version__} is installed but no NVIDIA GPU is visible (nvidia-smi lists them)"
+        return False, diagnosis.no_device(cupy)
     try:
-        ones = cupy.ones((2, 2), dtype="float32")
-        float((ones @ ones).sum())  # needs cuBLAS and the run-time compiler, not only the driver
+        diagnosis.first_product(cupy)
     except Exception as error:
-        return False, (
-            f"CuPy {cupy.__version__} sees a GPU but a first matrix product failed ({_one_line(error)}): "
-            'install the CUDA libraries with: pip install "cupy-cuda12x[ctk]"'
-        )
-    return True, f"CuPy {cupy.__version__} with {count} GPU(s)"
-
-
-def _missing_package(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-        return 'CuPy is not installed: pip install "uanref[cuda12]" (CUDA 12 driver) or "uanref[cuda13]" (CUDA 13)'
-    return f"CuPy is installed but cannot be imported ({_one_line(error)}): reinstall the cuda12 or cuda13 extra"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        return False, diagnosis.no_product(cupy, error)
+    return True, f"CuPy {cupy.__version__} with {count} GPU{'s' if count > 1 else ''}"
 
 
 # --- the transfer boundary ----------------------------------------------------------------------
