@@ -236,9 +236,9 @@ def evaluate(expression: Expression, values: Mapping[str, Named], sizes: Mapping
     if expression.op == "ref":
         return values[expression.options[0]]
     if expression.op == "number":
-        return Named((), np.float64(expression.options[0]))
+        return Named((), np.asarray(expression.options[0], dtype=np.float64))
     if expression.op == "count":
-        return Named((), np.float64(math.prod(sizes[axis] for axis in expression.options)))
+        return Named((), np.asarray(math.prod(sizes[axis] for axis in expression.options), dtype=np.float64))
     args = [evaluate(arg, values, sizes) for arg in expression.args]
     if expression.op in ELEMENTWISE:
         return _elementwise(ELEMENTWISE[expression.op], args)

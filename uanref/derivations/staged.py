@@ -15,14 +15,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from uanref.backend import Array, shape_text
 from uanref.derivations.expressions import Expression, Named, evaluate, gradient_name
 
-STEP = 1e-3
+Draw = Callable[[np.random.Generator, tuple[int, ...]], Array | float]
+
+STEP = 1e-4
 """Relative size of the numerical derivative's step: central differences of fourth order, error of order STEP^4."""
 
 
@@ -56,7 +57,9 @@ class Input:
     symbol: str
     axes: tuple[str, ...]
     meaning: str
-    draw: Callable[[np.random.Generator, tuple[int, ...]], Array] = lambda rng, shape: rng.standard_normal(shape)
+    draw: Callable[[np.random.Generator, tuple[int, ...]], Array | float] = lambda rng, shape: rng.standard_normal(
+        shape
+    )
     constant: bool = False
 
 
@@ -177,7 +180,7 @@ class Derivation:
         Raises:
             KeyError: there is none.
         """
-        for node in (*self.inputs, *self.steps):
+        for node in self.nodes:
             if node.name == name:
                 return node
         raise KeyError(f"{self.name} has no value {name!r}: it has {', '.join(n.name for n in self.nodes)}")
@@ -440,5 +443,5 @@ def _is_constant(node: Input | Step) -> bool:
 def _below_package(file: str) -> str:
     """Return a file's path from the package's parent on: ``uanref/derivations/batch_norm.py``."""
     root = Path(__file__).parents[2]
-    path: Any = Path(file)
+    path = Path(file)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
