@@ -14,6 +14,7 @@ from uanref.blocking import (
     sum_samples,
     walk,
 )
+from uanref.kernels import batch_norm as fused
 from uanref.layers.base import Layer, Parameter, count, number
 
 
@@ -88,77 +89,102 @@ class BatchNorm(Layer):
             TypeError: another dtype than the parameters'.
         """
         self._check_channels(x, self.num_features)
-        xp = backend.namespace(x, self.running_mean)
         rows = as_rows(x)  # (N, C, S)
+        on_device = fused.serves(rows)
         if self.training:
             samples = rows.shape[0] * rows.shape[2]
             self._check_samples(samples)
-            mean, var = channel_moments(rows)  # (C,)
-            new, old = self.momentum, 1.0 - self.momentum
-            self.running_mean = old * self.running_mean + new * mean
-            self.running_var = old * self.running_var + (new * samples / (samples - 1)) * var
+            if on_device:
+                mean, var, self.running_mean, self.running_var = fused.moments(
+                    rows, self.running_mean, self.running_var, self.momentum
+                )
+            else:
+                mean, var = channel_moments(rows)  # (C,)
+                new, old = self.momentum, 1.0 - self.momentum
+                self.running_mean = old * self.running_mean + new * mean
+                self.running_var = old * self.running_var + (new * samples / (samples - 1)) * var
         else:
             mean, var = self.running_mean, self.running_var
-        inverse_std = 1.0 / xp.sqrt(var + self.eps)  # (C,)
         gamma = None if self.gamma is None else self.gamma.value
-        scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
+        beta = None if self.beta is None else self.beta.value
 
-        y: Array = xp.empty(rows.shape, dtype=x.dtype)
-        mean_, scale_ = per_channel(mean, rows.shape[2]), per_channel(scale, rows.shape[2])
-        beta_ = None if self.beta is None else per_channel(self.beta.value, rows.shape[2])
-
-        def normalize(block: slice, scratch: Scratch) -> None:
-            out = y[block]  # (b, C, S)
-            xp.subtract(rows[block], mean_, out=out)
-            out *= scale_
-            if beta_ is not None:
-                out += beta_
-
-        walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
-        y = y.reshape(x.shape)
-        self._keep(y, rows, mean, inverse_std, scale, self.training)
+        normalize = fused.normalize if on_device else _normalize
+        y = normalize(rows, mean, var, gamma, beta, self.eps).reshape(x.shape)
+        self._keep(y, rows, mean, var, gamma, self.training)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for ``dy`` of the output's shape; fills ``gamma.grad`` and ``beta.grad``."""
-        rows, mean, inverse_std, scale, from_batch = self._take(dy)
-        xp = backend.namespace(dy, rows)
-        dy_rows = as_rows(dy)  # (N, C, S)
-        samples, spatial = rows.shape[0] * rows.shape[2], rows.shape[2]
-        mean_ = per_channel(mean, spatial)
-        blocks = sample_blocks(rows, 3 * rows[0].size)
-
-        def sums(block: slice, scratch: Scratch) -> tuple[Array, Array]:
-            dy_b = dy_rows[block]
-            product = scratch("product", dy_b.shape, dy)
-            xp.subtract(rows[block], mean_, out=product)
-            product *= dy_b
-            return sum_samples(dy_b), sum_samples(product)
-
-        # 1. Each channel's sums: beta is added to every sample, gamma multiplies every x_hat.
-        parts = walk(sums, blocks, rows.size)
-        dbeta = merge_sums([part[0] for part in parts], dy.dtype)  # (C,)
-        dgamma = merge_sums([part[1] for part in parts], dy.dtype) * inverse_std  # (C,)
+        rows, mean, var, gamma, from_batch = self._take(dy)
+        backward = fused.backward if fused.serves(rows) else _backward
+        dx, dgamma, dbeta = backward(dy, rows, mean, var, gamma, self.eps, from_batch)
         if self.gamma is not None and self.beta is not None:
             self.gamma.receive(dgamma)
             self.beta.receive(dbeta)
-
-        # 2. Directly, minus what goes through the mean and through the variance (train mode).
-        dx: Array = xp.empty(rows.shape, dtype=dy.dtype)
-        scale_ = per_channel(scale, spatial)
-        through_mean_ = per_channel(dbeta / samples, spatial)
-        through_var_ = per_channel(dgamma * inverse_std / samples, spatial)
-
-        def propagate(block: slice, scratch: Scratch) -> None:
-            out = dx[block]
-            if from_batch:
-                xp.subtract(mean_, rows[block], out=out)
-                out *= through_var_  # -x_hat dgamma / M
-                out += dy_rows[block]
-                out -= through_mean_
-                out *= scale_
-            else:
-                xp.multiply(dy_rows[block], scale_, out=out)
-
-        walk(propagate, blocks, rows.size)
         return dx.reshape(dy.shape)
+
+
+def _normalize(rows: Array, mean: Array, var: Array, gamma: Array | None, beta: Array | None, eps: float) -> Array:
+    """Return ``gamma (x - mean) / sqrt(var + eps) + beta``, ``(N, C, S)``; gamma and beta may be None, for 1 and 0."""
+    xp = backend.namespace(rows, mean, var, gamma, beta)
+    inverse_std = 1.0 / xp.sqrt(var + eps)  # (C,)
+    scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
+
+    y: Array = xp.empty(rows.shape, dtype=rows.dtype)
+    mean_, scale_ = per_channel(mean, rows.shape[2]), per_channel(scale, rows.shape[2])
+    beta_ = None if beta is None else per_channel(beta, rows.shape[2])
+
+    def normalize(block: slice, scratch: Scratch) -> None:
+        out = y[block]  # (b, C, S)
+        xp.subtract(rows[block], mean_, out=out)
+        out *= scale_
+        if beta_ is not None:
+            out += beta_
+
+    walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
+    return y
+
+
+def _backward(
+    dy: Array, rows: Array, mean: Array, var: Array, gamma: Array | None, eps: float, from_batch: bool
+) -> tuple[Array, Array, Array]:
+    """Return dx ``(N, C, S)``, dgamma and dbeta ``(C,)``; ``from_batch`` tells whether the moments depend on x."""
+    xp = backend.namespace(dy, rows, mean, var, gamma)
+    dy_rows = as_rows(dy)  # (N, C, S)
+    inverse_std = 1.0 / xp.sqrt(var + eps)  # (C,)
+    scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
+    samples, spatial = rows.shape[0] * rows.shape[2], rows.shape[2]
+    mean_ = per_channel(mean, spatial)
+    blocks = sample_blocks(rows, 3 * rows[0].size)
+
+    def sums(block: slice, scratch: Scratch) -> tuple[Array, Array]:
+        dy_b = dy_rows[block]  # (b, C, S)
+        product = scratch("product", dy_b.shape, dy)
+        xp.subtract(rows[block], mean_, out=product)
+        product *= dy_b
+        return sum_samples(dy_b), sum_samples(product)
+
+    # 1. Each channel's sums: beta is added to every sample, gamma multiplies every x_hat.
+    parts = walk(sums, blocks, rows.size)
+    dbeta = merge_sums([part[0] for part in parts], dy.dtype)  # (C,)
+    dgamma = merge_sums([part[1] for part in parts], dy.dtype) * inverse_std  # (C,)
+
+    # 2. Directly, minus what goes through the mean and through the variance (train mode).
+    dx: Array = xp.empty(rows.shape, dtype=dy.dtype)
+    scale_ = per_channel(scale, spatial)
+    through_mean_ = per_channel(dbeta / samples, spatial)
+    through_var_ = per_channel(dgamma * inverse_std / samples, spatial)
+
+    def propagate(block: slice, scratch: Scratch) -> None:
+        out = dx[block]
+        if from_batch:
+            xp.subtract(mean_, rows[block], out=out)
+            out *= through_var_  # -x_hat dgamma / M
+            out += dy_rows[block]
+            out -= through_mean_
+            out *= scale_
+        else:
+            xp.multiply(dy_rows[block], scale_, out=out)
+
+    walk(propagate, blocks, rows.size)
+    return dx, dgamma, dbeta
