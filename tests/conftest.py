@@ -1,7 +1,8 @@
 """Settings that every test shares: hypothesis profiles, no network, no display; and where arrays live.
 
-A test that takes the fixture ``device`` runs once for each kind of ``--backend``, see :mod:`support.devices`. Its
-emulated runs are marked ``slow``, unless the test is marked ``smoke``; runs on a real GPU are marked ``gpu``.
+A test that takes the fixture ``device`` runs once for each kind of ``--backend``, see :mod:`support.devices`; with
+``accelerator``, for each kind but the host. Its emulated runs are marked ``slow``, unless the test is marked ``smoke``;
+runs on a real GPU are marked ``gpu``.
 """
 
 from __future__ import annotations
@@ -93,12 +94,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "device" not in metafunc.fixturenames:
-        return
     smoke = metafunc.definition.get_closest_marker("smoke") is not None
     marks = {"emulated": [] if smoke else [pytest.mark.slow], "cupy": [pytest.mark.gpu]}
-    kinds = metafunc.config.stash[KINDS]
-    metafunc.parametrize("device", [pytest.param(kind, marks=marks.get(kind, [])) for kind in kinds], indirect=True)
+    params = [pytest.param(kind, marks=marks.get(kind, [])) for kind in metafunc.config.stash[KINDS]]
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", params, indirect=True)
+    if "accelerator" in metafunc.fixturenames:
+        metafunc.parametrize("accelerator", [p for p in params if p.values != ("numpy",)], indirect=True)
 
 
 @pytest.fixture
@@ -110,6 +112,10 @@ def device(request: pytest.FixtureRequest) -> Iterator[devices.Device]:
         requirements.require_cupy()
     with devices.opened(request.param) as opened:
         yield opened
+
+
+# The same, without the host.
+accelerator = device
 
 
 @pytest.fixture

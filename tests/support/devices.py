@@ -53,6 +53,11 @@ class Device:
         """Whether :meth:`counting` works: the host has no boundary to cross, a real device does not tell."""
         return self.kind in ("strict", "emulated")
 
+    @property
+    def fused(self) -> tuple[bool, ...]:
+        """The settings of ``backend.fused`` that make a difference here: kernels run on CUDA alone."""
+        return (True, False) if self.kind in ("emulated", "cupy") else (False,)
+
     @contextlib.contextmanager
     def counting(self) -> Iterator[Any]:
         """Count inside this block; yields what has ``to_device``, ``to_host`` and ``synchronizations``.
@@ -126,7 +131,7 @@ def prepare(kinds: tuple[str, ...]) -> str | None:
     """Install the emulator if ``kinds`` has it, before anything imports CuPy. Returns why it cannot run, or None."""
     if "emulated" not in kinds:
         return None
-    if cupysim is None:
+    if cupysim is None or not hasattr(cupysim, "missing"):
         return "the emulator is not here yet"
     reason = cupysim.missing()
     if reason is None:

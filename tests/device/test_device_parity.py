@@ -1,0 +1,265 @@
+"""The same host inputs on the host and on every accelerator: same dtypes, same values, nothing read back on the way.
+
+A device adds in another order than the host, and its exponentials differ in the last digit; nothing else may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from support.devices import Device
+
+from uanref import backend, gradcheck, models
+from uanref.data.sets import Dataset
+from uanref.data.splits import Splits
+from uanref.experiments import check
+from uanref.layers.base import Layer, Parameter
+from uanref.layers.linear import Linear
+from uanref.losses import SoftmaxCrossEntropy
+from uanref.neighbours.alcn import AdaptiveLocalContrastNorm
+from uanref.neighbours.clade import ClassAdaptiveNorm
+from uanref.neighbours.streaming import StreamingNorm
+from uanref.training import optimizers
+from uanref.training.trainer import Trainer
+
+# Of a tensor's largest entry.
+TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
+DTYPES = ["float64", "float32"]
+
+
+class TwoInputs(Layer):
+    """A layer with its second input held fixed; the second input's gradient, if it has one, is a buffer too."""
+
+    buffer_names = ("second", "dsecond")
+
+    def __init__(self, inner: Layer, second: np.ndarray) -> None:
+        super().__init__()
+        self.inner, self.second, self.dsecond = inner, second, np.zeros(1)
+
+    def forward(self, x: Any) -> Any:
+        return self.inner.forward(x, self.second)  # type: ignore[call-arg]
+
+    def backward(self, dy: Any) -> Any:
+        dx = self.inner.backward(dy)
+        if isinstance(dx, tuple):
+            dx, self.dsecond = dx
+        return dx
+
+
+class Subject(NamedTuple):
+    """What is compared: a layer, made anew in float64 on the host at every call, and its input's shape."""
+
+    name: str
+    make: Callable[[], Layer]
+    shape: tuple[int, ...]
+
+
+def class_adaptive_norm(shape: tuple[int, ...]) -> Layer:
+    draw = np.random.default_rng(0)
+    layer = ClassAdaptiveNorm(shape[1], 4, dtype="float64")
+    for parameter in layer.parameters().values():
+        parameter.value = parameter.value + 0.5 * draw.standard_normal(parameter.shape)
+    return TwoInputs(layer, draw.integers(0, 4, (shape[0], *shape[2:])))
+
+
+def local_contrast_norm(shape: tuple[int, ...]) -> Layer:
+    layer = AdaptiveLocalContrastNorm([0.7, 2.0])
+    return TwoInputs(layer, np.random.default_rng(0).standard_normal((shape[0], 2)))
+
+
+# The catalogue of `uanref check`; the neighbours that are layers; and shapes that a block of threads does not divide.
+SUBJECTS = [
+    *(Subject(case.name, case.make, case.shape) for case in check.cases()),
+    Subject("ClassAdaptiveNorm", lambda: class_adaptive_norm((3, 2, 4, 5)), (3, 2, 4, 5)),
+    Subject("AdaptiveLocalContrastNorm", lambda: local_contrast_norm((2, 2, 4, 5)), (2, 2, 4, 5)),
+]
+every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=[subject.name for subject in SUBJECTS])
+
+
+@contextlib.contextmanager
+def left_alone(device: Device) -> Iterator[None]:
+    """Assert that inside this block nothing is read from the device and nothing waits for it, where that is counted."""
+    if not device.counts:
+        yield
+        return
+    with device.counting() as counts:
+        yield
+        assert (counts.to_host, counts.synchronizations) == (0, 0)
+
+
+def run(subject: Subject, dtype: str, where: str, device: Device) -> dict[str, np.ndarray]:
+    """Return what the layer computes on backend ``where``, as host arrays: y, dx, every gradient and the state."""
+    layer = subject.make().to(dtype).to(where)
+    x = np.random.default_rng(3).standard_normal(subject.shape).astype(dtype)
+    x_there = backend.to_device(x.copy(), where)
+    with left_alone(device):
+        y = layer.forward(x_there)
+    # A new array: the kernels of device and host must not see each other's memory.
+    dy = np.random.default_rng(4).standard_normal(tuple(y.shape)).astype(dtype)
+    dy_there = backend.to_device(dy.copy(), where)
+    with left_alone(device):
+        dx = layer.backward(dy_there)
+    gradients = {f"{name}.grad": parameter.grad for name, parameter in layer.parameters().items()}
+    for name, array in {"y": y, "dx": dx, **gradients}.items():
+        assert backend.name_of(array) == where, name
+        assert array.dtype == dtype, name
+    np.testing.assert_array_equal(backend.to_host(x_there), x, "forward or backward changed its input")
+    np.testing.assert_array_equal(backend.to_host(dy_there), dy, "backward changed dy")
+    found = {name: backend.to_host(array) for name, array in {"y": y, "dx": dx, **gradients}.items()}
+    return found | layer.state_dict()
+
+
+def assert_same(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float, floor: float = 1e-8
+) -> None:
+    """Compare in units of each tensor's largest entry, or of ``floor`` where all entries are smaller."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        assert found[name].shape == array.shape, name
+        error = np.abs(found[name].astype("float64") - array).max() / max(np.abs(array).max(), floor)
+        assert error <= tolerance, f"{name} differs by {error:.2e} of its largest entry"
+
+
+# --- layers, norms, losses, neighbours ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_subject
+def test_layers_equal_the_host(subject: Subject, dtype: str, accelerator: Device) -> None:
+    with backend.fused(False):
+        expected = run(subject, dtype, "numpy", accelerator)
+    for fused in accelerator.fused:
+        with backend.fused(fused):
+            assert_same(run(subject, dtype, "cupy", accelerator), expected, TOLERANCES[dtype])
+
+
+SMOKE = ("Linear", "Conv2d 3x3", "BatchNorm rank 3 train", "UAN channel batch backprop data train", "MSE")
+
+
+@pytest.mark.smoke
+def test_a_few_layers_equal_the_host(accelerator: Device) -> None:
+    chosen = [subject for subject in SUBJECTS if subject.name in SMOKE]
+    assert len(chosen) == len(SMOKE)
+    for subject in chosen:
+        expected = run(subject, "float64", "numpy", accelerator)
+        assert_same(run(subject, "float64", "cupy", accelerator), expected, TOLERANCES["float64"])
+
+
+@every_subject
+def test_layers_move_there_and_back(subject: Subject, accelerator: Device) -> None:
+    layer = subject.make()
+    before = layer.state_dict()
+    after = layer.to("cupy").to("numpy").state_dict()
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_stream_equals_the_host(dtype: str, accelerator: Device) -> None:
+    stream = np.random.default_rng(0).standard_normal((9, 3)).astype(dtype)
+    expected = StreamingNorm(3, 4, dtype=dtype).run(stream)
+    with backend.using("cupy"):
+        norm = StreamingNorm(3, 4, dtype=dtype)
+    stream_there = backend.to_device(stream, "cupy")
+    with left_alone(accelerator):
+        y = norm.run(stream_there)
+    assert_same({"y": backend.to_host(y)}, {"y": expected}, TOLERANCES[dtype])
+
+
+def test_a_gradient_check_runs_there(accelerator: Device) -> None:
+    layer = Linear(3, 2, dtype="float64").to("cupy")
+    x = backend.to_device(np.random.default_rng(0).standard_normal((4, 3)), "cupy")
+    report = gradcheck.check(layer, x, complex_step=True)
+    assert report.ok, report
+
+
+def test_mixed_arrays_are_refused_by_name(accelerator: Device) -> None:
+    with pytest.raises(backend.BackendMismatch, match=r"numpy .* cupy"):
+        Linear(3, 2).forward(backend.to_device(np.ones((4, 3), dtype="float32"), "cupy"))
+
+
+# --- optimizers -----------------------------------------------------------------------------------
+
+OPTIMIZERS = {
+    "SGD": lambda p: optimizers.SGD(p, lr=0.1),
+    "SGD nesterov, decay": lambda p: optimizers.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "Adam": lambda p: optimizers.Adam(p, lr=0.01),
+    "Adam, decay": lambda p: optimizers.Adam(p, lr=0.01, weight_decay=0.1),
+    "AdamW": lambda p: optimizers.AdamW(p, lr=0.01, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_move_alike(name: str, dtype: str, accelerator: Device) -> None:
+    def train(where: str) -> dict[str, np.ndarray]:
+        draw = np.random.default_rng(2)
+        parameters = {
+            key: Parameter(backend.to_device(draw.standard_normal(shape).astype(dtype), where))
+            for key, shape in {"weight": (3, 4), "bias": (5,)}.items()
+        }
+        optimizer = OPTIMIZERS[name](parameters)
+        for _ in range(5):
+            for parameter in parameters.values():
+                parameter.grad = backend.to_device(draw.standard_normal(parameter.shape).astype(dtype), where)
+            with nothing_crosses(accelerator):
+                optimizers.clip_grad_norm(parameters, 1.0)
+                optimizer.lr = optimizer.lr * 0.9  # as a schedule does
+                optimizer.step()
+        return {key: backend.to_host(p.value) for key, p in parameters.items()} | optimizer.state_dict()
+
+    expected = train("numpy")
+    for fused in accelerator.fused:
+        with backend.fused(fused):
+            assert_same(train("cupy"), expected, TOLERANCES[dtype])
+
+
+@contextlib.contextmanager
+def nothing_crosses(device: Device) -> Iterator[None]:
+    """Assert that inside this block no copy goes either way and nothing waits, where that is counted."""
+    if not device.counts:
+        yield
+        return
+    with device.counting() as counts:
+        yield
+        assert (counts.to_device, counts.to_host, counts.synchronizations) == (0, 0, 0)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+NETWORKS = [(body, norm) for body in models.MODELS for norm in models.NORMS if (body, norm) != ("mlp", "in")]
+
+
+def images(samples: int, seed: int) -> Dataset:
+    draw = np.random.default_rng(seed)
+    return Dataset("noise", draw.standard_normal((samples, 1, 8, 8)).astype("float32"), draw.integers(0, 3, samples), 3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("body", "norm"), NETWORKS)
+def test_a_training_step_equals_the_hosts(body: str, norm: str, dtype: str, accelerator: Device) -> None:
+    """Not Adam's: it divides a gradient by its own size, so that one of rounding errors alone becomes a full step."""
+    splits = Splits("noise", 3, (1, 8, 8), images(12, 0), images(4, 1), images(4, 2))
+
+    def step(where: str) -> dict[str, np.ndarray]:
+        with backend.using(where):
+            model = models.build(body, norm, image_shape=(1, 8, 8), num_classes=3, dtype=dtype)
+            optimizer = optimizers.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
+            trainer = Trainer(model, SoftmaxCrossEntropy(), optimizer, splits, batch_size=12, progress="none")
+            trainer.fit(1)
+        gradients = {f"{name}.grad": backend.to_host(p.grad) for name, p in model.parameters().items()}
+        epoch = trainer.history.epochs[0]
+        measured = {key: np.array(getattr(epoch, key)) for key in ("train_loss", "train_accuracy", "validation_loss")}
+        return model.state_dict() | gradients | measured
+
+    expected = step("numpy")
+    for fused in accelerator.fused:
+        with backend.fused(fused):
+            # Gradients are one long vector here: what is small in it has the rounding errors of what is large.
+            assert_same(step("cupy"), expected, TOLERANCES[dtype], floor=0.1)
