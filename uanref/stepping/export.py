@@ -1,0 +1,100 @@
+"""A traced derivation as plain data: what the explorer's page interprets, and what a program may read as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uanref.backend import Array
+from uanref.derivations.staged import Derivation, Input, Local, Node, Step, Trace
+from uanref.stepping.mathml import mathml
+from uanref.stepping.unicode import equation, local_equation, symbol, text
+
+
+def exported(trace: Trace) -> dict[str, Any]:
+    """Return a trace and its derivation as dictionaries, lists, strings and numbers.
+
+    Returns:
+        ``name``, ``title``, ``summary``, ``layer``; ``axes`` (name to meaning) and ``sizes`` (name to length);
+        ``nodes``, inputs first, each with ``kind`` (``"input"``, ``"constant"`` or ``"step"``), ``name``, ``symbol``
+        and ``math`` (its symbol in Unicode and MathML), ``axes``, ``meaning``, ``value`` (nested lists along the
+        axes) and, unless constant, ``gradient``, ``numerical``, ``error``; a step also has ``equation`` (MathML) and
+        ``text`` (Unicode), ``source``, ``file``, ``line``, ``inputs``, ``forward`` (an expression as nested lists,
+        :meth:`~uanref.derivations.expressions.Expression.as_list`) and ``backward``: per input name ``equation``,
+        ``text`` and ``expression``. ``output`` names the last step, ``upstream`` is its gradient, and ``collapse``
+        lists per value ``name`` its ``lines``: ``equation``, ``text``, ``why`` and ``expression``.
+    """
+    derivation = trace.derivation
+    return {
+        "name": derivation.name,
+        "title": derivation.title,
+        "summary": derivation.summary,
+        "layer": derivation.layer,
+        "axes": dict(derivation.axes),
+        "sizes": dict(trace.sizes),
+        "nodes": [_node(node, derivation) for node in trace.nodes.values()],
+        "output": derivation.output.name,
+        "upstream": trace.upstream.tolist(),
+        "collapse": [
+            {
+                "name": collapse.name,
+                "lines": [
+                    {
+                        "equation": mathml(line.equation),
+                        "text": text(line.expression, derivation),
+                        "why": line.why,
+                        "expression": line.expression.as_list(),
+                    }
+                    for line in collapse.lines
+                ],
+            }
+            for collapse in derivation.collapse
+        ],
+    }
+
+
+def _node(node: Node, derivation: Derivation) -> dict[str, Any]:
+    definition = node.definition
+    made: dict[str, Any] = {
+        "kind": _kind(definition),
+        "name": node.name,
+        "symbol": symbol(definition),
+        "math": mathml(definition.symbol, display="inline"),
+        "axes": list(definition.axes),
+        "meaning": definition.meaning,
+        "value": node.value.tolist(),
+        "gradient": _listed(node.gradient),
+        "numerical": _listed(node.numerical),
+        "error": node.error,
+    }
+    if isinstance(definition, Step):
+        made |= {
+            "equation": mathml(definition.equation),
+            "text": equation(definition, derivation),
+            "source": definition.source,
+            "file": definition.file,
+            "line": definition.line,
+            "inputs": list(definition.inputs),
+            "forward": definition.forward.as_list(),
+            "backward": {
+                name: _local(definition, name, local, derivation) for name, local in definition.backward.items()
+            },
+        }
+    return made
+
+
+def _local(step: Step, name: str, local: Local, derivation: Derivation) -> dict[str, Any]:
+    return {
+        "equation": mathml(local.equation),
+        "text": local_equation(step, name, derivation),
+        "expression": local.expression.as_list(),
+    }
+
+
+def _kind(definition: Input | Step) -> str:
+    if isinstance(definition, Step):
+        return "step"
+    return "constant" if definition.constant else "input"
+
+
+def _listed(array: Array | None) -> Any:
+    return None if array is None else array.tolist()
