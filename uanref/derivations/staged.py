@@ -190,6 +190,11 @@ class Derivation:
         """Inputs and steps, in order."""
         return (*self.inputs, *self.steps)
 
+    @property
+    def forward_only(self) -> bool:
+        """Whether no step has a way back: an optimizer's step, say. Its trace has values alone."""
+        return not any(step.backward for step in self.steps)
+
     def users(self, name: str) -> list[Step]:
         """Return the steps that send a gradient back to ``name``, in order."""
         return [step for step in self.steps if name in step.backward]
@@ -264,13 +269,13 @@ class Derivation:
             )
         dy = Named(self.output.axes, upstream)
         gradients, contributions = self._backward(values, sizes, dy, steps or {})
-        proofs = self._numerical(values, sizes, dy) if numerical else {}
+        proofs = self._numerical(values, sizes, dy) if numerical and not self.forward_only else {}
         nodes = {}
         for node in self.nodes:
             nodes[node.name] = Node(
                 definition=node,
                 value=values[node.name].along(node.axes),
-                gradient=None if _is_constant(node) else gradients[node.name].along(node.axes),
+                gradient=None if self.forward_only or _is_constant(node) else gradients[node.name].along(node.axes),
                 contributions={user: part.along(node.axes) for user, part in contributions[node.name].items()},
                 numerical=proofs.get(node.name),
             )
@@ -371,9 +376,9 @@ class Node:
     Attributes:
         definition: the input or step.
         value: its value, axes in the definition's order.
-        gradient: dL/d(value), or None for a constant.
+        gradient: dL/d(value); None for a constant, and where nothing goes back.
         contributions: what each user sent back, by the user's name; they add up to the gradient.
-        numerical: the numerical gradient; None for a constant or if it was not asked for.
+        numerical: the numerical gradient; None where there is no gradient or it was not asked for.
     """
 
     definition: Input | Step

@@ -7,7 +7,7 @@ import functools
 from latex2mathml.converter import convert
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def mathml(latex: str, display: str = "block") -> str:
     r"""Return an equation as a ``<math>`` element.
 
