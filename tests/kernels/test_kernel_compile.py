@@ -62,7 +62,7 @@ def test_a_source_compiles_without_a_word_and_lives_in_registers(file, constants
         assert usage.spills == 0, f"{name}: {usage}"
         assert usage.stack == 0, f"{name}: {usage}"
         assert usage.shared < SHARED_BYTES, f"{name}: {usage}"
-        assert usage.registers * launch.THREADS <= REGISTERS, f"{name}: {usage}"
+        assert usage.registers * constants.get("THREADS", launch.THREADS) <= REGISTERS, f"{name}: {usage}"
 
 
 def _without_bounds(source: str) -> str:

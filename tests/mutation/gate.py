@@ -257,17 +257,17 @@ def usable_cores() -> int:
 # --- the reviewed list ------------------------------------------------------------------------------
 
 
-def load_equivalent() -> dict[str, str]:
-    """Read the reviewed list: id of the slip to the reason why it changes no gradient."""
-    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("equivalent", [])
+def load_equivalent(path: Path = EQUIVALENT) -> dict[str, str]:
+    """Read a reviewed list: id of the slip to the reason why it changes nothing."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
     listed: dict[str, str] = {}
     for entry in entries:
         reason = " ".join(entry["reason"].split())
         if not reason:
-            raise ValueError(f"{EQUIVALENT.name} lists slips without a reason: {entry['slips']}")
+            raise ValueError(f"{path.name} lists slips without a reason: {entry['slips']}")
         for slip in entry["slips"]:
             if slip in listed:
-                raise ValueError(f"{EQUIVALENT.name} lists {slip!r} twice")
+                raise ValueError(f"{path.name} lists {slip!r} twice")
             listed[slip] = reason
     return listed
 

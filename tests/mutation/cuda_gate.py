@@ -1,0 +1,274 @@
+"""Slip by slip through the kernels: noticed where the device differs from the host, listed as equivalent, or survived.
+
+The device is the emulator. Each slip runs in a forked process of its own: one that writes past the end of an array, or
+that never ends, takes nothing else down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mutation import cuda_cases
+from mutation.cuda_cases import DeviceCase
+from mutation.cuda_operators import Slip, slips
+from mutation.gate import Outcome, Verdict, check_list, load_equivalent
+from mutation.targets import ROOT, Target
+from uanref.backend import Array
+from uanref.kernels import launch
+
+FOLDER = ROOT / "kernels"
+EQUIVALENT = Path(__file__).with_name("cuda_equivalent.toml")
+CHUNK = 8  # slips that a process takes at a time
+SECONDS = 5  # of processor time for one case, which takes a fraction of one
+
+Module = tuple[str, str, tuple[tuple[str, int], ...]]
+"""A compilation: file, type, constants."""
+
+
+def files() -> list[str]:
+    """Return the files with CUDA code: sources, and what is put before them."""
+    return sorted(path.name for path in FOLDER.glob("*.cu*"))
+
+
+@functools.cache
+def _text(file: str) -> str:
+    return (FOLDER / file).read_text(encoding="utf-8")
+
+
+@functools.cache
+def slips_of(file: str) -> list[Slip]:
+    """Return every slip of one file."""
+    return slips(_text(file))
+
+
+@functools.cache
+def catalogue() -> list[DeviceCase]:
+    """Return the cases, the same list in every process."""
+    return cuda_cases.cases()
+
+
+# --- a slip in place --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def planted(file: str, changed: str) -> Iterator[None]:
+    """Let kernels be compiled from ``changed`` instead of the text of ``file`` inside this block."""
+    original = launch.source
+
+    def source(name: str) -> str:
+        return original(name).replace(_text(file), changed)
+
+    _forget_kernels()
+    launch.source = source
+    try:
+        yield
+    finally:
+        launch.source = original
+        _forget_kernels()
+
+
+def _forget_kernels() -> None:
+    launch.kernel.cache_clear()
+    launch._module.cache_clear()
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[set[Module]]:
+    """Note which modules are compiled inside this block."""
+    found: set[Module] = set()
+    original = launch._module
+
+    def module(file: str, dtype_char: str, **constants: int) -> Any:
+        found.add((file, dtype_char, tuple(constants.items())))
+        return original(file, dtype_char, **constants)
+
+    launch.kernel.cache_clear()
+    launch._module = module  # type: ignore[assignment]
+    try:
+        yield found
+    finally:
+        launch._module = original
+
+
+# --- the plan ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What judges which slip.
+
+    Attributes:
+        modules: what each case compiles, by its number; cases without a kernel are left out.
+        errors: cases whose device differs from the host without any slip.
+    """
+
+    modules: dict[int, set[Module]]
+    errors: list[str]
+
+    def judges(self, file: str) -> list[int]:
+        """Return the cases that run the code of a file: small ones first, long rows and several parts at the end."""
+        return sorted((i for i in self.modules if self.of(file, i)), key=lambda i: (catalogue()[i].size, i))
+
+    def of(self, file: str, i: int) -> set[Module]:
+        """Return what case ``i`` compiles with the text of ``file`` in it."""
+        return {module for module in self.modules[i] if not file.endswith(".cu") or file == f"{module[0]}.cu"}
+
+
+def make_plan(numbers: list[int]) -> Plan:
+    """Run some cases on the device, in a process with the emulator."""
+    modules, errors = {}, []
+    for i in numbers:
+        with noting() as found:
+            error = cuda_cases.worst(catalogue()[i].compute("cupy"), _expected(i))
+        if found:
+            modules[i] = found
+            if not error <= cuda_cases.TOLERANCE:
+                errors.append(f"{catalogue()[i].name}: device and host differ by {error:.1e} without any slip")
+    return Plan(modules, errors)
+
+
+@functools.cache
+def _expected(i: int) -> dict[str, Array]:
+    return catalogue()[i].compute("numpy")
+
+
+# --- one slip ---------------------------------------------------------------------------------------
+
+
+def examine(plan: Plan, file: str, changed: str, order: list[int]) -> tuple[str, int]:
+    """Plant a slip in a process of its own and run cases until one notices.
+
+    Returns:
+        The status, as of :class:`mutation.gate.Outcome`, or ``"refused"`` by the compiler; the number of the last case.
+    """
+    for i in order:
+        _expected(i)
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of BLAS do not come along, and are not needed
+        child = os.fork()
+    if child == 0:
+        os.close(reader)
+        status = 1
+        try:
+            _judge(plan, file, changed, order, writer)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = [json.loads(line) for line in pipe.read().splitlines()]
+    _, ended = os.waitpid(child, 0)
+    status, i = said[-1] if said else ("begun", order[0])
+    if status == "begun":  # and not finished
+        status = "hung" if os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGVTALRM else "raised"
+    return status, i
+
+
+def _judge(plan: Plan, file: str, changed: str, order: list[int], writer: int) -> None:
+    """Write lines ``[status, case]`` into the pipe; the last one counts."""
+    from support import cupysim
+
+    def say(status: str, i: int) -> None:
+        os.write(writer, json.dumps([status, i]).encode() + b"\n")
+
+    # A kernel that never ends gives no signal handler a chance: the default action ends the process.
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 2)
+    with planted(file, changed):
+        for reverse in (False, True):
+            with cupysim.threads_reversed() if reverse else contextlib.nullcontext():
+                for i in order:
+                    try:
+                        for name, char, constants in plan.of(file, i):
+                            launch._module(name, char, **dict(constants)).compile()
+                    except Exception:
+                        return say("refused", i)
+                    say("begun", i)
+                    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+                    found = catalogue()[i].compute("cupy")
+                    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+                    if not cuda_cases.worst(found, _expected(i)) <= cuda_cases.TOLERANCE:
+                        return say("failed", i)
+    say("survived", order[-1])
+
+
+def examine_all(plan: Plan, file: str, chosen: list[int]) -> list[Outcome]:
+    """Examine some slips of one file. The case that noticed one goes first for the next."""
+    order, outcomes = plan.judges(file), []
+    for k in chosen:
+        slip = slips_of(file)[k]
+        status, i = examine(plan, file, slip.source, order)
+        if status not in ("survived", "refused"):
+            order.remove(i)
+            order.insert(0, i)
+        by = "" if status == "survived" else catalogue()[i].name
+        outcomes.append(Outcome(Target(f"kernels/{file}", slip.function), slip.operator, slip.text, status, by))
+    return outcomes
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+
+def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
+    """Examine the slips of every kernel.
+
+    Args:
+        only: of the functions whose file and name contain this.
+        processes: how many work at a time.
+        every: examine each ``every``-th slip alone, for a sample.
+    """
+    chosen: dict[str, list[int]] = {}
+    position = 0
+    for file in files():
+        for k, slip in enumerate(slips_of(file)):
+            if only in f"kernels/{file}: {slip.function}":
+                if position % every == 0:
+                    chosen.setdefault(file, []).append(k)
+                position += 1
+    # Fresh processes: the emulator must be there before anything imports CuPy.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_install) as pool:
+        numbers = range(len(catalogue()))
+        shares = list(pool.map(make_plan, [list(numbers[i::processes]) for i in range(processes)]))
+        plan = Plan(
+            {i: modules for share in shares for i, modules in share.modules.items()},
+            [error for share in shares for error in share.errors],
+        )
+        without = [file for file in chosen if not plan.judges(file)]
+        work = [
+            (plan, file, numbers[start : start + CHUNK])
+            for file, numbers in chosen.items()
+            if file not in without
+            for start in range(0, len(numbers), CHUNK)
+        ]
+        outcomes = [o for part in pool.map(examine_all, *zip(*work, strict=True)) for o in part] if work else []
+    outcomes = [outcome for outcome in outcomes if outcome.status != "refused"]
+    equivalent = load_equivalent(EQUIVALENT)
+    in_scope = {slip: reason for slip, reason in equivalent.items() if only in slip.rpartition(": ")[0]}
+    errors = [*plan.errors, *(f"no case runs {file}" for file in without)]
+    return Verdict(outcomes, equivalent, errors + check_list(outcomes, in_scope, every == 1))
+
+
+def _install() -> None:
+    """Prepare a process: the emulator, memory that is never used twice, results in one order."""
+    from support import cupysim
+
+    from uanref import blocking
+
+    cupy = cupysim.install()
+    # Fresh memory holds poison: memory that still holds the right result must not hide a slip.
+    cupy.cuda.set_allocator(None)
+    blocking._threads = 1
