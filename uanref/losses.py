@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from uanref import backend
+from uanref import backend, kernels
 from uanref.backend import Array
+from uanref.kernels import softmax_cross_entropy
 from uanref.layers.base import number
 
 
@@ -71,6 +72,8 @@ class SoftmaxCrossEntropy(Loss):
     which is :math:`(p - t)/N` for rows of t that sum to 1. Label smoothing (Szegedy et al. 2016,
     section 7) replaces t by :math:`(1 - a) t + a / C`.
 
+    On a device both passes are kernels, :mod:`uanref.kernels.softmax_cross_entropy`.
+
     Args:
         label_smoothing: a, in [0, 1].
 
@@ -105,8 +108,13 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(
                 f"SoftmaxCrossEntropy expects logits (N, C) with N >= 1, got {backend.shape_text(logits.shape)}"
             )
-        t = self._distributions(logits, targets)  # (N, C)
+        self._check_targets(logits, targets)
+        if kernels.serves(logits):
+            on_device, log_p = softmax_cross_entropy.forward(logits, targets, self.label_smoothing)  # (), (N, C)
+            self._keep(log_p, targets)
+            return on_device
 
+        t = self._distributions(logits, targets)  # (N, C)
         # 1. Shift by each row's maximum, which changes no probability, so that no exponential
         #    overflows. (.real: any real shift is right, also for complex-step differentiation.)
         shifted = logits - logits.real.max(axis=1, keepdims=True)  # (N, C)
@@ -119,23 +127,28 @@ class SoftmaxCrossEntropy(Loss):
 
     def backward(self) -> Array:
         """Return dL/dlogits, ``(N, C)``: ``(p sum_c t - t) / N``."""
-        log_p, t = self._take()
+        log_p, t = self._take()  # from a device's forward t are the targets as they came
+        if kernels.serves(log_p):
+            return softmax_cross_entropy.backward(log_p, t, self.label_smoothing)  # (N, C)
         d_logits: Array = backend.namespace(log_p).exp(log_p)  # p (N, C)
         d_logits *= t.sum(axis=1, keepdims=True)
         d_logits -= t
         d_logits *= 1.0 / t.shape[0]
         return d_logits
 
-    def _distributions(self, logits: Array, targets: Array) -> Array:
-        """Return the targets as rows of probabilities, smoothed, ``(N, C)``."""
-        samples, classes = logits.shape
+    @staticmethod
+    def _check_targets(logits: Array, targets: Array) -> None:
         if targets.dtype.kind in "iub":
-            _check_labels(targets, samples, classes)
-            xp = backend.namespace(logits)
-            t: Array = (targets[:, None] == xp.arange(classes)).astype(logits.dtype)
+            _check_labels(targets, *logits.shape)
         else:
             _check_same_shape("SoftmaxCrossEntropy", "logits", logits, targets)
-            t = targets
+
+    def _distributions(self, logits: Array, targets: Array) -> Array:
+        """Return the targets as rows of probabilities, smoothed, ``(N, C)``."""
+        classes = logits.shape[1]
+        t = targets
+        if targets.dtype.kind in "iu":
+            t = (targets[:, None] == backend.namespace(logits).arange(classes)).astype(logits.dtype)
         if self.label_smoothing > 0.0:
             t = t * (1.0 - self.label_smoothing) + self.label_smoothing / classes
         return t

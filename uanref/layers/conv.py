@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
-from uanref import backend
+from uanref import backend, kernels
 from uanref.backend import Array, DTypeLike, Generator
 from uanref.blocking import Scratch, as_rows, sample_blocks, sum_rows, walk
+from uanref.kernels import columns as fused
 from uanref.layers.base import Layer, Parameter, count, he_normal, pair
 
 # Bytes of a block's columns: the product reads them again at once, from the second-level cache.
 COLUMN_BYTES = 1 << 19
+# A device has the memory but not without end: the columns of (256, 64, 32, 32) and a 3 x 3 kernel take 604 MB.
+DEVICE_COLUMN_BYTES = 1 << 28
+
+T = TypeVar("T")
 
 
 class Conv2d(Layer):
@@ -129,17 +134,17 @@ class Conv2d(Layer):
             )
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         xp = backend.namespace(x, weight, bias)
-        kernels = weight.reshape(self.out_channels, -1)  # (O, I kh kw)
+        matrix = weight.reshape(self.out_channels, -1)  # (O, I kh kw)
         y: Array = xp.empty((x.shape[0], self.out_channels, height, width), dtype=x.dtype)
 
         def multiply(block: slice, scratch: Scratch) -> None:
             columns = _columns(x[block], self._window, scratch)  # (n, I kh kw, OH OW)
             part = as_rows(y[block])  # (n, O, OH OW), a view
-            xp.matmul(kernels, columns, out=part)
+            xp.matmul(matrix, columns, out=part)
             if bias is not None:
                 part += bias[:, None]
 
-        walk(multiply, sample_blocks(x, kernels.shape[1] * height * width, COLUMN_BYTES), x.size)
+        _walk(multiply, x, matrix.shape[1] * height * width, COLUMN_BYTES)
         self._keep(y, x, weight)
         return y
 
@@ -162,24 +167,24 @@ class Conv2d(Layer):
 def _gradients_by_columns(x: Array, dy: Array, weight: Array, window: _Window) -> tuple[Array, Array]:
     """Return dW ``(O, I, kh, kw)`` and dx ``(N, I, H, W)`` from the columns X of x, for any stride."""
     xp = backend.namespace(x, dy, weight)
-    kernels = weight.reshape(weight.shape[0], -1)  # (O, I kh kw)
+    matrix = weight.reshape(weight.shape[0], -1)  # (O, I kh kw)
     dx: Array = xp.empty(x.shape, dtype=x.dtype)
 
     def differentiate(block: slice, scratch: Scratch) -> Array:
         dout = as_rows(dy[block])  # (n, O, OH OW)
         columns = _columns(x[block], window, scratch)  # (n, I kh kw, OH OW)
         # 1. dW = sum_n dY X^T
-        dkernels = _sum_of_products(dout, columns)  # (O, I kh kw)
+        dmatrix = _sum_of_products(dout, columns)  # (O, I kh kw)
         # 2. dX = W^T dY
         dcolumns = scratch("dcolumns", columns.shape, like=x)
-        xp.matmul(kernels.T, dout, out=dcolumns)  # (n, I kh kw, OH OW)
+        xp.matmul(matrix.T, dout, out=dcolumns)  # (n, I kh kw, OH OW)
         # 3. Every pixel collects from the patches that it belongs to.
         _add_columns(dcolumns, window, dx[block], scratch)
-        return dkernels
+        return dmatrix
 
-    blocks = sample_blocks(x, kernels.shape[1] * dy.shape[2] * dy.shape[3], max(COLUMN_BYTES, weight.nbytes))
-    dkernels = _sum(walk(differentiate, blocks, x.size))  # (O, I kh kw)
-    return dkernels.reshape(weight.shape), dx
+    floats = matrix.shape[1] * dy.shape[2] * dy.shape[3]
+    dmatrix = _sum(_walk(differentiate, x, floats, max(COLUMN_BYTES, weight.nbytes)))  # (O, I kh kw)
+    return dmatrix.reshape(weight.shape), dx
 
 
 def _gradients_by_correlation(x: Array, dy: Array, weight: Array, turned: _Window) -> tuple[Array, Array]:
@@ -187,21 +192,20 @@ def _gradients_by_correlation(x: Array, dy: Array, weight: Array, turned: _Windo
     xp = backend.namespace(x, dy, weight)
     outputs, inputs, kh, kw = weight.shape
     # W'[i, (o, u, v)] = W[o, i, kh - 1 - u, kw - 1 - v]
-    kernels = weight[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(inputs, -1)  # (I, O kh kw)
+    matrix = weight[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(inputs, -1)  # (I, O kh kw)
     dx: Array = xp.empty(x.shape, dtype=x.dtype)
 
     def differentiate(block: slice, scratch: Scratch) -> Array:
         columns = _columns(dy[block], turned, scratch)  # (n, O kh kw, H W)
         # 1. dx = W' D
-        xp.matmul(kernels, columns, out=as_rows(dx[block]))  # (n, I, H W)
+        xp.matmul(matrix, columns, out=as_rows(dx[block]))  # (n, I, H W)
         # 2. dW'^T = sum_n D x^T
-        dkernels = _sum_of_products(columns, as_rows(x[block]))  # (O kh kw, I)
-        return dkernels
+        return _sum_of_products(columns, as_rows(x[block]))  # (O kh kw, I)
 
-    blocks = sample_blocks(x, kernels.shape[1] * x.shape[2] * x.shape[3], max(COLUMN_BYTES, weight.nbytes))
-    dkernels = _sum(walk(differentiate, blocks, x.size)).reshape(outputs, kh, kw, inputs)
+    floats = matrix.shape[1] * x.shape[2] * x.shape[3]
+    dmatrix = _sum(_walk(differentiate, x, floats, max(COLUMN_BYTES, weight.nbytes))).reshape(outputs, kh, kw, inputs)
     # 3. Turn the kernels back: dW[o, i, u, v] = dW'[i, (o, kh - 1 - u, kw - 1 - v)].
-    dweight: Array = xp.ascontiguousarray(dkernels[:, ::-1, ::-1].transpose(0, 3, 1, 2))  # (O, I, kh, kw)
+    dweight: Array = xp.ascontiguousarray(dmatrix[:, ::-1, ::-1].transpose(0, 3, 1, 2))  # (O, I, kh, kw)
     return dweight, dx
 
 
@@ -211,7 +215,13 @@ def _sum_of_products(a: Array, b: Array) -> Array:
     if backend.name_of(a) == "numpy" and a.shape[2] >= 64:
         total: Array = xp.matmul(a, b.swapaxes(1, 2)).sum(axis=0)
         return total
-    # Small images, or a device with the whole batch at once: one product over samples and positions,
+    # On a device a batched product copies its turned operand: the smaller one.
+    if backend.name_of(a) != "numpy" and a.shape[2] >= min(a.shape[1], b.shape[1]):
+        if a.shape[1] < b.shape[1]:
+            return _sum_of_products(b, a).T
+        total = xp.matmul(a, b.swapaxes(1, 2)).sum(axis=0)
+        return total
+    # Small images: one product over samples and positions, though it copies both,
     # because n results of size A B would outweigh the data.
     inner = a.shape[0] * a.shape[2]
     total = xp.matmul(a.swapaxes(0, 1).reshape(-1, inner), b.swapaxes(0, 1).reshape(-1, inner).T)
@@ -273,9 +283,12 @@ def _columns(x: Array, window: _Window, scratch: Scratch) -> Array:
         return as_rows(x)
     n, channels = x.shape[:2]
     columns = scratch("columns", (n, channels, *window.kernel, *window.positions(x.shape)), like=x)
-    padded = _pad(x, window, scratch)
-    for u, v, rows, cols in window.shifts(x.shape):
-        columns[:, :, u, v] = padded[:, :, rows, cols]  # (n, C, OH, OW)
+    if _is_fused(x, columns, window):
+        fused.im2col(x, *window, out=columns)
+    else:
+        padded = _pad(x, window, scratch)
+        for u, v, rows, cols in window.shifts(x.shape):
+            columns[:, :, u, v] = padded[:, :, rows, cols]  # (n, C, OH, OW)
     return columns.reshape(n, -1, columns.shape[4] * columns.shape[5])
 
 
@@ -290,12 +303,20 @@ def _add_columns(columns: Array, window: _Window, x: Array, scratch: Scratch) ->
     """
     n, channels, height, width = x.shape
     entries = columns.reshape(n, channels, *window.kernel, *window.positions(x.shape))
+    if _is_fused(x, entries, window):
+        fused.col2im(entries, *window, out=x)
+        return
     padded = scratch("padded", (n, channels, *window.padded(x.shape)), like=x)
     padded.fill(0)
     for u, v, rows, cols in window.shifts(x.shape):
         padded[:, :, rows, cols] += entries[:, :, u, v]  # (n, C, OH, OW)
     top, _, left, _ = window.margins
     x[...] = padded[:, :, top : top + height, left : left + width]
+
+
+def _is_fused(x: Array, columns: Array, window: _Window) -> bool:
+    """Tell whether a kernel can make columns of x, or add them up: it counts positions in 32 bits."""
+    return kernels.serves(x, columns) and max(window.padded(x.shape)) < 2**31
 
 
 def _pad(x: Array, window: _Window, scratch: Scratch) -> Array:
@@ -311,6 +332,18 @@ def _pad(x: Array, window: _Window, scratch: Scratch) -> Array:
 
 
 _POINTWISE = _Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+
+
+def _walk(task: Callable[[slice, Scratch], T], x: Array, floats: int, block_bytes: int) -> list[T]:
+    """Do ``task(block, scratch)`` for blocks of samples whose columns take ``floats`` numbers a sample.
+
+    On a device the blocks follow one another, with at most DEVICE_COLUMN_BYTES of columns each.
+    """
+    if backend.name_of(x) == "numpy":
+        return walk(task, sample_blocks(x, floats, block_bytes), x.size)
+    samples, step = x.shape[0], max(1, DEVICE_COLUMN_BYTES // (floats * x.dtype.itemsize))
+    scratch = Scratch()
+    return [task(slice(i, min(i + step, samples)), scratch) for i in range(0, samples, step)]
 
 
 def _sum(parts: list[Array]) -> Array:

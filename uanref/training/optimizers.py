@@ -9,7 +9,7 @@ One training step::
 
 A step assigns a new ``parameter.value`` and changes no array that was there: a forward pass that is
 still pending keeps the values that it was computed with. Gradients are only read. Nothing is read
-from a device, so a step never waits for one.
+from a device, so a step never waits for one; there a parameter's step is one kernel.
 
 In the equations ``theta`` is a parameter, ``g`` its gradient, ``t = 1, 2, ...`` the step.
 """
@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from uanref import backend
+from uanref import backend, kernels
 from uanref.backend import Array
+from uanref.kernels import adam, sgd
 from uanref.layers.base import Parameter, number
 
 
@@ -175,6 +176,16 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, ("momentum",) if self.momentum > 0.0 else ())
 
     def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
+        if _fused(value, grad, *slots):
+            return sgd.step(
+                value,
+                grad,
+                slots[0] if slots else None,
+                lr=self.lr,
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                penalty=self.weight_decay,
+            )
         if self.weight_decay > 0.0:
             grad = grad + self.weight_decay * value
         if slots:
@@ -226,14 +237,31 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, ("first_moment", "second_moment"))
 
     def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
-        if self.weight_decay > 0.0:
-            grad = grad + self.weight_decay * value
-        return self._move(value, grad, *slots)
+        return self._move(value, grad, *slots, penalty=self.weight_decay, shrink=1.0)
 
-    def _move(self, value: Array, grad: Array, m: Array, v: Array) -> Array:
-        """The moments' update and the step along them, without decay."""
+    def _move(self, value: Array, grad: Array, m: Array, v: Array, *, penalty: float, shrink: float) -> Array:
+        """Return ``shrink theta`` moved along the moments, which take in ``g + penalty theta``."""
         xp = backend.namespace(value, grad)
         beta1, beta2 = self.betas
+        rate = self.lr / (1.0 - beta1**self.steps)
+        correction = (1.0 - beta2**self.steps) ** -0.5
+        if _fused(value, grad, m, v):
+            return adam.step(
+                value,
+                grad,
+                m,
+                v,
+                betas=self.betas,
+                eps=self.eps,
+                rate=rate,
+                correction=correction,
+                penalty=penalty,
+                shrink=shrink,
+            )
+        if penalty > 0.0:
+            grad = grad + penalty * value
+        if shrink != 1.0:
+            value = value * shrink
         # 1. Running averages of the gradient and of its square.
         m *= beta1
         m += (1.0 - beta1) * grad
@@ -241,11 +269,11 @@ class Adam(Optimizer):
         v += (1.0 - beta2) * (grad * grad)
         # 2. Both started at 0: dividing by 1 - beta^t makes them averages again.
         denominator = xp.sqrt(v)
-        denominator *= (1.0 - beta2**self.steps) ** -0.5
+        denominator *= correction
         denominator += self.eps
         # 3. Step.
         change = m / denominator
-        change *= self.lr / (1.0 - beta1**self.steps)
+        change *= rate
         moved: Array = value - change
         return moved
 
@@ -279,7 +307,7 @@ class AdamW(Adam):
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
     def _update(self, value: Array, grad: Array, *slots: Array) -> Array:
-        return self._move(value * (1.0 - self.lr * self.weight_decay), grad, *slots)
+        return self._move(value, grad, *slots, penalty=0.0, shrink=1.0 - self.lr * self.weight_decay)
 
 
 def clip_grad_norm(parameters: Mapping[str, Parameter], max_norm: float) -> Array:
@@ -335,6 +363,15 @@ def _distinct(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Par
     if not found:
         raise ValueError(f"{caller} got no parameters: pass model.parameters() of a model that has some")
     return dict(found.values())
+
+
+def _fused(value: Array, grad: Array, *slots: Array) -> bool:
+    """Tell whether a kernel can do the step: it takes one dtype, and walks through slots in the order of memory."""
+    return (
+        kernels.serves(value, grad, *slots)
+        and grad.dtype == value.dtype
+        and all(slot.flags.c_contiguous for slot in slots)
+    )
 
 
 def _below_one(name: str, value: float) -> float:

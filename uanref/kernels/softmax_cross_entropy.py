@@ -1,0 +1,95 @@
+"""Softmax cross-entropy on a device: two launches forward, one backward.
+
+Logits are read from memory once and log p is written once: 2 passes over (N, C) forward, 2 backward (log p in, gradient
+out), and soft targets once more each. A row is short enough to stay in the cache while its block walks over it three
+times. Labels are compared in place: no one-hot rows exist. The array code launches 12 kernels forward and 6 backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uanref import backend
+from uanref.backend import Array
+from uanref.kernels.launch import THREADS, kernel
+
+BLOCKS = 4096
+"""At most so many blocks share the rows, so that a single block can add up their losses."""
+WARP = 32
+SHORT_ROW = 128
+"""Rows of at most so many classes get one warp of threads each, longer ones a whole block of THREADS."""
+VARIANTS = ({"THREADS": WARP}, {"THREADS": THREADS})
+"""The constants that the source is compiled with."""
+
+
+def forward(logits: Array, targets: Array, label_smoothing: float) -> tuple[Array, Array]:
+    """Return the mean loss and the log-probabilities. Two launches, one more for labels that are not int64.
+
+    Args:
+        logits: ``(N, C)``, neither 0, float32 or float64.
+        targets: integer labels ``(N,)``, or soft targets ``(N, C)`` of the logits' dtype.
+        label_smoothing: a, in [0, 1].
+
+    Returns:
+        The loss, 0-d, and ``log_p (N, C)``.
+    """
+    xp = backend.namespace(logits, targets)
+    samples, classes = logits.shape
+    blocks = min(samples, BLOCKS)
+    log_p: Array = xp.empty((samples, classes), dtype=logits.dtype)
+    of_block = xp.empty(blocks, dtype="float64")
+    loss: Array = xp.empty((), dtype=logits.dtype)
+
+    row_major, (soft, labels) = xp.ascontiguousarray(logits), _pointers(targets)
+    _launch("cross_entropy_rows", log_p, blocks, row_major, soft, labels, label_smoothing, samples, classes, log_p,
+            of_block)  # fmt: skip
+    _launch("cross_entropy_mean", log_p, 1, of_block, blocks, samples, loss)
+    return loss, log_p
+
+
+def backward(log_p: Array, targets: Array, label_smoothing: float) -> Array:
+    """Return dL/dlogits ``(N, C)`` from what :func:`forward` was given and returned. One launch."""
+    samples, classes = log_p.shape
+    d_logits: Array = backend.namespace(log_p, targets).empty((samples, classes), dtype=log_p.dtype)
+    soft, labels = _pointers(targets)
+    _launch("cross_entropy_gradient", log_p, min(samples, BLOCKS), log_p, soft, labels, label_smoothing, samples,
+            classes, d_logits)  # fmt: skip
+    return d_logits
+
+
+def _pointers(targets: Array) -> tuple[Any, Any]:
+    """Return what the kernels take for soft targets and for labels; 0, a null pointer, for what is not there."""
+    xp = backend.namespace(targets)
+    if targets.dtype.kind == "f":
+        return xp.ascontiguousarray(targets), 0
+    return 0, xp.ascontiguousarray(targets.astype("int64", copy=False))
+
+
+def _launch(name: str, log_p: Array, blocks: int, *arguments: Any) -> None:
+    """Launch with as many threads as a row of ``log_p`` can use."""
+    threads = WARP if log_p.shape[1] <= SHORT_ROW else THREADS
+    kernel("softmax_cross_entropy", name, log_p.dtype.char, THREADS=threads)((blocks,), (threads,), arguments)
+
+
+def reference_forward(logits: Array, targets: Array, label_smoothing: float) -> tuple[Array, Array]:
+    """:func:`forward` in array code."""
+    xp = backend.namespace(logits, targets)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p: Array = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+    t = _distributions(log_p, targets, label_smoothing)
+    loss: Array = (t * log_p).sum() * (-1.0 / len(logits))
+    return loss, log_p
+
+
+def reference_backward(log_p: Array, targets: Array, label_smoothing: float) -> Array:
+    """:func:`backward` in array code."""
+    t = _distributions(log_p, targets, label_smoothing)
+    d_logits: Array = (backend.namespace(log_p).exp(log_p) * t.sum(axis=1, keepdims=True) - t) / len(t)
+    return d_logits
+
+
+def _distributions(log_p: Array, targets: Array, label_smoothing: float) -> Array:
+    xp, classes = backend.namespace(log_p), log_p.shape[1]
+    t = targets if targets.ndim == 2 else targets[:, None] == xp.arange(classes)
+    smoothed: Array = t.astype(log_p.dtype) * (1.0 - label_smoothing) + label_smoothing / classes
+    return smoothed
