@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"not enough memory ({_sentence(error)}): use a smaller model, batch or data set", 2)
     except (ValueError, TypeError, OSError, KeyError, RuntimeError) as error:
         return _complain(_sentence(error), 2)
+    except Exception as error:
+        if not type(error).__module__.startswith("cupy"):
+            raise
+        return _complain(f"CuPy failed ({_sentence(error)[:300]}): uanref info says what is missing", 2)
 
 
 class _Failed(Exception):
@@ -218,7 +222,8 @@ def compare(
     optimizer: Optimizer = "adam",
     backend: Backend = "numpy",
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", parser=_whole(1), help="processes at a time; one a core if left out")
+        int | None,
+        typer.Option(metavar="N", parser=_whole(1), help="processes at a time; one a core if left out, one on a GPU"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -251,6 +256,8 @@ def compare(
         optimizer=optimizer,
         backend=backend,
     )
+    if backend == "cupy" and jobs is not None and jobs > 1:
+        typer.echo(f"uanref: all runs share the GPU in one process: --jobs {jobs} is not used", err=True)
     folder = out or Path(time.strftime("runs/compare-%Y%m%d-%H%M%S"))
     splits = experiment.try_out(settings)
     with files.results_folder(folder, "--out", force):
@@ -357,21 +364,45 @@ def check(
     backend: Backend = "numpy",
     only: Annotated[str | None, typer.Option(metavar="NAME", help="check what has this in its name")] = None,
     seed: Seed = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="print Markdown, for a bug report")] = False,
 ) -> None:
     """Check all hand-derived gradients against numerical ones.
 
-    With --backend cupy: outputs and gradients on the GPU against those on the CPU. Exit code 1 if one fails.
+    With --backend cupy: everything that the GPU computes, in array code and with the fused kernels, in float64 and
+    float32, against NumPy in float64; a table for a bug report, in Markdown where it does not go to a terminal.
+    Exit code 1 if a check fails.
     """
+    from uanref.backend import require
+
+    require(backend)
+    if backend == "cupy":
+        _check_device(only, seed, plain)
+        return
     from uanref.experiments import check as experiment
 
-    rows = experiment.run(backend=backend, seed=seed, only=only)
+    rows = experiment.run(seed=seed, only=only)
+    console = _unbroken() if plain else _wide()
+    console.print(experiment.table(rows, plain))
+    _print_failures(console, [row.details for row in rows if not row.ok], len(rows))
+
+
+def _check_device(only: str | None, seed: int, plain: bool) -> None:
+    from uanref.experiments import check_device as experiment
+
     console = _wide()
-    console.print(experiment.table(rows))
-    failed = [row for row in rows if not row.ok]
-    for row in failed:
-        _plain(console, f"\n{row.details}")
-    if failed:
-        _fail(f"{len(failed)} of {len(rows)} checks failed", 1)
+    plain = plain or not console.is_terminal
+    _plain(console, experiment.header() + "\n")
+    rows = experiment.run(seed=seed, only=only)
+    (_unbroken() if plain else console).print(experiment.table(rows, plain))
+    _plain(console, "\n" + experiment.legend(rows))
+    _print_failures(console, [row.details for row in rows if not row.ok], len(rows))
+
+
+def _print_failures(console: Console, details: list[str], total: int) -> None:
+    for text in details:
+        _plain(console, f"\n{text}")
+    if details:
+        _fail(f"{len(details)} of {total} checks failed", 1)
 
 
 @app.command()
@@ -380,7 +411,9 @@ def bench(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="measure this case alone, one of conv-16-32, conv-64-64, batchnorm, uan, uan-batchnorm"
+            metavar="NAME",
+            help="measure this case alone, one of conv-16-32, conv-64-64, batchnorm, uan, uan-batchnorm (numpy), "
+            "uan-learned (cupy)",
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(metavar="N", parser=_whole(1), help="how often each case is timed")] = 7,
@@ -390,20 +423,29 @@ def bench(
 ) -> None:
     """Measure how fast layers are, beside PyTorch's.
 
-    Without PyTorch the layers are measured alone.
+    Without PyTorch the layers are measured alone. With --backend cupy: array code beside the fused kernels, and
+    how much of the GPU's copy bandwidth they reach.
     """
     from uanref.backend import require
 
     require(backend)
-    from uanref.bench import suite
     from uanref.experiments import files
 
     if json:
         files.check_target(json, "--json")
-    rows = suite.run(backend=backend, repeats=repeats, only=only)
-    _wide().print(suite.report(rows))
+    if backend == "cupy":
+        from uanref.bench import device
+
+        measured = device.run(repeats=repeats, only=only)
+        report, numbers = device.report(measured), device.rows_as_json(measured)
+    else:
+        from uanref.bench import suite
+
+        rows = suite.run(repeats=repeats, only=only)
+        report, numbers = suite.report(rows), suite.rows_as_json(rows)
+    _wide().print(report)
     if json:
-        files.write_json(json, suite.rows_as_json(rows))
+        files.write_json(json, numbers)
 
 
 @app.command()
@@ -448,6 +490,13 @@ def _wide() -> Console:
 
     console = Console()
     return console if console.width >= 80 else Console(width=80)
+
+
+def _unbroken() -> Console:
+    """Return a console for Markdown, whose lines must not be broken."""
+    from rich.console import Console
+
+    return Console(width=200)
 
 
 def _plain(console: Console, text: str) -> None:

@@ -110,7 +110,9 @@ def no_product(cupy: Any, error: Exception) -> str:
     capability, needed = _capability(cupy), cuda_of(cupy)
     oldest = OLDEST.get(needed or 0, 0)
     if capability is not None and capability < oldest:
-        found = f"the GPU's compute capability {capability / 10} is too old for CUDA {needed}, which needs {oldest / 10}"
+        found = (
+            f"the GPU's compute capability {capability / 10} is too old for CUDA {needed}, which needs {oldest / 10}"
+        )
         if needed == 13 and capability >= OLDEST[12]:
             return f"{found}: {_replace(WHEELS[12])}"
         return f"{found}: another GPU is needed"
@@ -140,7 +142,9 @@ def pieces() -> list[Piece]:
         found.append(_several(wheels))
     if tuple(int(part) for part in re.findall(r"\d+", cupy.__version__)[:2]) < LEAST_CUPY:
         least, wheel = ".".join(map(str, LEAST_CUPY)), WHEELS.get(cuda_of(cupy) or 0, WHEELS[_best()])
-        text = f'CuPy {cupy.__version__} is older than {least}, the oldest tested: pip install -U "{wheel}[ctk]>={least}"'
+        text = (
+            f'CuPy {cupy.__version__} is older than {least}, the oldest tested: pip install -U "{wheel}[ctk]>={least}"'
+        )
         found.append(Piece("version", False, text))
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -1,22 +1,23 @@
-"""``uanref check``: every layer, norm and loss against numerical derivatives, or a device against the host.
+"""``uanref check``: every layer, norm, neighbour and loss against numerical derivatives.
 
 :func:`cases` is the catalogue: what is checked, at which size, and which code is analytic and
-therefore gets the complex step too. Losses take part as layers with one output.
+therefore gets the complex step too. Losses take part as layers with one output, layers of two inputs with the second
+one fixed or as a parameter. ``uanref check --backend cupy`` is :mod:`uanref.experiments.check_device`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from rich.box import HEAVY_HEAD, MARKDOWN
 from rich.table import Table
 from rich.text import Text
 
-from uanref import backend as arrays
-from uanref import gradcheck
+from uanref import backend, gradcheck
 from uanref.backend import Array
 from uanref.gradcheck import LossLayer
 from uanref.layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
@@ -28,6 +29,8 @@ from uanref.layers.linear import Linear
 from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from uanref.layers.residual import Residual
 from uanref.losses import MSE, SoftmaxCrossEntropy
+from uanref.neighbours.alcn import AdaptiveLocalContrastNorm
+from uanref.neighbours.clade import ClassAdaptiveNorm
 from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
@@ -36,9 +39,6 @@ from uanref.norms.mixture import MixtureNorm
 from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
 from uanref.norms.uan_public import UANPublic
-
-# A device adds in another order than the host; nothing else may differ.
-DEVICE_TOLERANCE = 1e-11
 
 
 class Case(NamedTuple):
@@ -65,9 +65,8 @@ class CheckRow:
 
     Attributes:
         name: the case.
-        worst: the largest error in units of the larger value or of the floor, see :mod:`uanref.gradcheck`;
-            on a device the largest difference from the host, in units of the tensor's largest entry.
-        tensors: how many were checked: gradients of the input and of each parameter; on a device y and the state too.
+        worst: the largest error in units of the larger value or of the floor, see :mod:`uanref.gradcheck`.
+        tensors: how many were checked: gradients of the input and of each parameter.
         kinks: at how many points there was no derivative to compare with.
         ok: whether it passed.
         details: the whole report; the reason if the case broke off.
@@ -90,8 +89,8 @@ class CheckRow:
 
 
 def cases() -> list[Case]:
-    """Return the catalogue: every layer and norm with its options, and the losses."""
-    return [*_layer_cases(), *_norm_cases(), *_loss_cases()]
+    """Return the catalogue: every layer and norm with its options, the neighbours that are layers, and the losses."""
+    return [*_layer_cases(), *_norm_cases(), *_neighbour_cases(), *_loss_cases()]
 
 
 def _layer_cases() -> list[Case]:
@@ -227,6 +226,57 @@ def _uan_case(name: str, shape: tuple[int, ...], mode: str, **options: object) -
     return Case(name, make, shape, True)
 
 
+def _neighbour_cases() -> list[Case]:
+    shape = (3, 2, 4, 3)
+    classes = np.random.default_rng(9).integers(0, 3, size=(3, 4, 3))
+    return [
+        Case("AdaptiveLocalContrastNorm", lambda: _spread(_ContrastOfImages((0.6, 1.5), 3)), shape, True),
+        *(
+            Case(
+                f"ClassAdaptiveNorm {mode}",
+                lambda mode=mode: _norm(_ClassesOfPixels(2, classes), shape, mode),  # type: ignore[misc]
+                shape,
+                True,
+            )
+            for mode in ("train", "eval")
+        ),
+    ]
+
+
+class _ContrastOfImages(Layer):
+    """Adaptive local contrast normalization; its second input, a weight per image and filter, is a parameter."""
+
+    def __init__(self, sigmas: tuple[float, ...], images: int) -> None:
+        super().__init__("float64")
+        self.body = AdaptiveLocalContrastNorm(sigmas)
+        self.weights = self._new(np.full((images, len(sigmas)), 0.5))
+
+    def forward(self, x: Array) -> Array:
+        return self.body.forward(x, self.weights.value)
+
+    def backward(self, dy: Array) -> Array:
+        dx, dweights = self.body.backward(dy)
+        self.weights.receive(dweights)
+        return dx
+
+
+class _ClassesOfPixels(Layer):
+    """Class-adaptive normalization with a fixed class map, which moves with ``to``."""
+
+    buffer_names = ("class_map",)
+
+    def __init__(self, channels: int, class_map: Array) -> None:
+        super().__init__()
+        self.class_map = class_map
+        self.body = ClassAdaptiveNorm(channels, int(class_map.max()) + 1, dtype="float64")
+
+    def forward(self, x: Array) -> Array:
+        return self.body.forward(x, self.class_map)
+
+    def backward(self, dy: Array) -> Array:
+        return self.body.backward(dy)
+
+
 def _loss_cases() -> list[Case]:
     labels = np.array([0, 3, 1, 1, 2])
     soft = np.random.default_rng(5).dirichlet(np.ones(4), size=5)
@@ -244,7 +294,7 @@ def _norm(layer: Layer, shape: tuple[int, ...], mode: str) -> Layer:
     _spread(layer)
     if mode == "eval":
         draw = np.random.default_rng(8)
-        with arrays.inference():
+        with backend.inference():
             for _ in range(2):
                 layer.forward(0.4 + 1.5 * draw.standard_normal(shape))
         layer.eval()
@@ -262,12 +312,10 @@ def _spread(layer: Layer) -> Layer:
 # --- running it -----------------------------------------------------------------------------------
 
 
-def run(backend: str = "numpy", seed: int = 0, only: str | None = None) -> list[CheckRow]:
-    """Check every case.
+def run(seed: int = 0, only: str | None = None) -> list[CheckRow]:
+    """Compare every case's derivatives with numerical ones, see :mod:`uanref.gradcheck`.
 
     Args:
-        backend: ``"numpy"`` compares with numerical derivatives (:mod:`uanref.gradcheck`);
-            ``"cupy"`` compares outputs and gradients on the device with those on the host, in float64.
         seed: of inputs, upstream gradients and directions.
         only: check the cases whose name contains this, in any case of letters.
 
@@ -275,21 +323,30 @@ def run(backend: str = "numpy", seed: int = 0, only: str | None = None) -> list[
         One row per case, in the catalogue's order. A case that raises is a row that failed.
 
     Raises:
-        ValueError: no such backend, or ``only`` fits no case.
-        BackendUnavailable: the backend cannot run here.
+        ValueError: ``only`` fits no case.
     """
-    arrays.require(backend)
-    chosen = [case for case in cases() if only is None or only.lower() in case.name.lower()]
-    if not chosen:
-        names = sorted({case.name.split()[0].rstrip(",") for case in cases()})
+    return [_outcome(case, seed) for case in chosen(cases(), only)]
+
+
+Named = TypeVar("Named", bound=Any)
+
+
+def chosen(entries: Sequence[Named], only: str | None) -> list[Named]:
+    """Return the entries whose ``name`` contains ``only`` in any case of letters; all of them for None.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = [entry for entry in entries if only is None or only.lower() in entry.name.lower()]
+    if not found:
+        names = sorted({entry.name.split()[0].rstrip(",") for entry in entries})
         raise ValueError(f"no case has {only!r} in its name: try one of {', '.join(names)}")
-    examine = _check_derivatives if backend == "numpy" else _check_device
-    return [_outcome(examine, case, seed) for case in chosen]
+    return found
 
 
-def _outcome(examine: Callable[[Case, int], CheckRow], case: Case, seed: int) -> CheckRow:
+def _outcome(case: Case, seed: int) -> CheckRow:
     try:
-        return examine(case, seed)
+        return _check_derivatives(case, seed)
     except Exception as error:  # one broken layer must not hide the others
         return CheckRow(case.name, float("nan"), 0, 0, False, f"{case.name}: {type(error).__name__}: {error}")
 
@@ -301,17 +358,6 @@ def _check_derivatives(case: Case, seed: int) -> CheckRow:
     return CheckRow(case.name, worst, len(report.tensors), len(report.kinks), report.ok, f"{case.name}: {report}")
 
 
-def _check_device(case: Case, seed: int) -> CheckRow:
-    x = np.random.default_rng(seed).standard_normal(case.shape)
-    expected = outputs(case.make(), x, seed)
-    found = outputs(case.make().to("cupy"), arrays.to_device(x, "cupy"), seed)
-    errors = {name: difference(found[name], expected[name]) for name in expected}
-    worst = max(errors.values())
-    listing = ", ".join(f"{name} {error:.2e}" for name, error in errors.items())
-    details = f"{case.name}: largest difference between device and host, relative to the largest entry: {listing}"
-    return CheckRow(case.name, worst, len(expected), 0, bool(worst <= DEVICE_TOLERANCE), details)
-
-
 def outputs(layer: Layer, x: Array, seed: int) -> dict[str, Array]:
     """Return what a layer computes from ``x``, as host arrays: ``y``, ``dx``, each parameter's ``grad`` and the state.
 
@@ -319,12 +365,12 @@ def outputs(layer: Layer, x: Array, seed: int) -> dict[str, Array]:
     """
     y = layer.forward(x)
     dy = np.random.default_rng(seed + 1).standard_normal(size=tuple(y.shape)).astype(y.dtype)
-    dx = layer.backward(arrays.to_device(dy, arrays.name_of(y)))
-    found = {"y": arrays.to_host(y), "dx": arrays.to_host(dx)}
+    dx = layer.backward(backend.to_device(dy, backend.name_of(y)))
+    found = {"y": backend.to_host(y), "dx": backend.to_host(dx)}
     for name, parameter in layer.parameters().items():
         if parameter.grad is None:
             raise RuntimeError(f"backward left no gradient for {name}")
-        found[f"{name}.grad"] = arrays.to_host(parameter.grad)
+        found[f"{name}.grad"] = backend.to_host(parameter.grad)
     return found | layer.state_dict()
 
 
@@ -336,17 +382,24 @@ def difference(found: Array, expected: Array) -> float:
     return float(np.max(np.abs(found.astype("float64") - expected), initial=0.0)) / scale
 
 
-def table(rows: list[CheckRow]) -> Table:
-    """Return the rows as a table of at most 80 columns; failures are red."""
-    failed = sum(not row.ok for row in rows)
-    caption = f"{len(rows)} checked, {failed} failed" if failed else f"{len(rows)} checked, all passed"
-    made = Table(caption=caption, caption_justify="left", show_edge=False)
+def table(rows: list[CheckRow], plain: bool = False) -> Table:
+    """Return the rows as a table of at most 80 columns; failures are red. ``plain``: as Markdown."""
+    made = Table(caption=summary(rows), caption_justify="left", show_edge=plain, box=MARKDOWN if plain else HEAVY_HEAD)
     made.add_column("layer", overflow="fold")
-    made.add_column("worst\nerror", justify="right", no_wrap=True)
-    made.add_column("tensors", justify="right", no_wrap=True)
-    made.add_column("kinks", justify="right", no_wrap=True)
+    for heading in ("worst\nerror", "tensors", "kinks"):
+        made.add_column(heading.replace("\n", " ") if plain else heading, justify="right", no_wrap=True)
     made.add_column("status", no_wrap=True)
     for row in rows:
-        status = Text(row.status, style="green" if row.ok else "bold red")
-        made.add_row(row.name, f"{row.worst:.1e}", str(row.tensors), str(row.kinks), status)
+        made.add_row(row.name, f"{row.worst:.1e}", str(row.tensors), str(row.kinks), status(row.ok))
     return made
+
+
+def summary(rows: Sequence[Any]) -> str:
+    """Return how many of the rows failed, in words."""
+    failed = sum(not row.ok for row in rows)
+    return f"{len(rows)} checked, " + (f"{failed} failed" if failed else "all passed")
+
+
+def status(ok: bool) -> Text:
+    """Return ``ok``, or a red ``FAIL``."""
+    return Text("ok", style="green") if ok else Text("FAIL", style="bold red")

@@ -188,16 +188,17 @@ def run(
     Args:
         settings: what to compare.
         splits: from :func:`try_out`, to tell their sizes.
-        jobs: processes at a time; None means one a core (one in all on a GPU). Results do not depend on it.
+        jobs: processes at a time; None means one a core. Results do not depend on it. On a GPU all runs share
+            one process, whatever it says: its memory and its compiled kernels are not shared between processes.
         finished: called with every run as it finishes.
 
     Returns:
         All runs; after Ctrl-C those that finished, with ``interrupted`` set.
     """
-    if jobs is None:
-        jobs = info.cores() if settings.backend == "numpy" else 1
     order = settings.runs()
-    jobs = min(count("jobs", jobs), len(order))
+    jobs = min(info.cores() if jobs is None else count("jobs", jobs), len(order))
+    if settings.backend != "numpy":
+        jobs = 1
     threads = max(1, info.cores() // jobs)
     tasks = [(settings, norm, lr, seed, threads) for norm, lr, seed in order]
     comparison = Comparison(settings, recipe.describe(splits))

@@ -109,6 +109,8 @@ def write(comparison: Comparison, folder: Path, command: str) -> list[Path]:
     for name, figure in pictures.items():
         plots.save(figure, folder / name)
     results: dict[str, Any] = {"command": command, "versions": info.versions()}
+    if settings.backend == "cupy":
+        results["device"] = info.device()
     if comparison.note:
         results["note"] = comparison.note
     results["runs"] = [run.to_dict() for run in comparison.runs]

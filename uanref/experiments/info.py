@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import re
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def device() -> dict[str, str]:
         release = _driver_release()
         return (f"{release}, " if release else "") + f"CUDA {_cuda_version(runtime.driverGetVersion())}"
 
-    facts = {
+    facts: dict[str, Callable[[], str]] = {
         "GPU": lambda: _text(runtime.getDeviceProperties(runtime.getDevice())["name"]),
         "memory": memory,
         "compute capability": capability,
