@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uanref.derivations.batch_norm import BETA, GAMMA
 from uanref.derivations.expressions import count, d, exp, ref, sqrt, square, sum_
-from uanref.derivations.gaussian_posterior import EPS, PRIOR_LOGITS, MEAN, MIXTURE, RAW_VARIANCE, X
+from uanref.derivations.gaussian_posterior import EPS, MEAN, MIXTURE, PRIOR_LOGITS, RAW_VARIANCE, X
 from uanref.derivations.staged import Collapse, Derivation, Line, Local, Step
 
 FAYE = "Faye et al. 2024, figure 1"
