@@ -20,13 +20,18 @@ channels at a position, where l_k sums over the channels (diagonal covariance).
 
 from __future__ import annotations
 
-from uanref import backend
+import functools
+
+from uanref import backend, kernels
 from uanref.backend import Array
 from uanref.blocking import Scratch, per_channel, sum_samples
+from uanref.kernels import constraints
 
 
 class Mixture:
     """The mixture's values in one forward pass, and the constants that blocks of samples need.
+
+    The constants are made when they are first asked for: the fused kernels make their own.
 
     Args:
         log_prior: log lambda, ``(K, P)``, normalized over k.
@@ -36,18 +41,43 @@ class Mixture:
     """
 
     def __init__(self, log_prior: Array, mean: Array, variance: Array, spatial: int) -> None:
-        xp = backend.namespace(log_prior, mean, variance)
-        self.log_prior, self.mean, self.variance = log_prior, mean, variance
+        self._xp = backend.namespace(log_prior, mean, variance)
+        self.log_prior, self.mean, self.variance, self.spatial = log_prior, mean, variance, spatial
         self.joint = log_prior.shape[1] != mean.shape[1]
-        self.root_prior = xp.exp(0.5 * log_prior)  # (K, P)
-        log_det = 0.5 * xp.log(variance)
+
+    @functools.cached_property
+    def root_prior(self) -> Array:
+        """Sqrt(lambda), ``(K, P)``."""
+        root: Array = self._xp.exp(0.5 * self.log_prior)
+        return root
+
+    @functools.cached_property
+    def mean_(self) -> Array:
+        """Mu, ``(K, 1, C, 1 or S)`` (:func:`uanref.blocking.per_channel`), as all below."""
+        return per_channel(self.mean, self.spatial)
+
+    @functools.cached_property
+    def scale_(self) -> Array:
+        """The factor of x - mu under the square, sqrt(1 / 2s)."""
+        return per_channel(self._xp.sqrt(0.5 / self.variance), self.spatial)
+
+    @functools.cached_property
+    def precision_(self) -> Array:
+        """1 / s."""
+        return per_channel(1.0 / self.variance, self.spatial)
+
+    @functools.cached_property
+    def root_prior_(self) -> Array:
+        """Sqrt(lambda)."""
+        return per_channel(self.root_prior, self.spatial)
+
+    @functools.cached_property
+    def offset_(self) -> Array:
+        """``l_k - 1/2 log lambda_k`` at x = mu_k."""
+        log_det = 0.5 * self._xp.log(self.variance)
         if self.joint:
             log_det = log_det.sum(axis=1, keepdims=True)
-        self.mean_ = per_channel(mean, spatial)  # (K, 1, C, 1 or S), as all below
-        self.scale_ = per_channel(xp.sqrt(0.5 / variance), spatial)
-        self.precision_ = per_channel(1.0 / variance, spatial)
-        self.root_prior_ = per_channel(self.root_prior, spatial)
-        self.offset_ = per_channel(0.5 * log_prior - log_det, spatial)  # l_k - 1/2 log lambda_k at x = mu_k
+        return per_channel(0.5 * self.log_prior - log_det, self.spatial)
 
 
 def weights(x: Array, mixture: Mixture, scratch: Scratch) -> Array:
@@ -277,6 +307,9 @@ def em_step(
     Returns:
         The new ``log_prior``, ``mean`` and ``variance``.
     """
+    if kernels.serves(log_prior, mean, variance, share, moments_mean, moments_variance, alive):
+        moments = moments_mean, moments_variance
+        return constraints.em_step(log_prior, mean, variance, share, *moments, alive, momentum)
     xp = backend.namespace(mean)
     prior = xp.exp(log_prior)
     prior = xp.maximum((1.0 - momentum) * prior + momentum * (share / share.sum(axis=0)), 1e-6)
@@ -333,6 +366,8 @@ def kmeans_plus_plus(points: Array, scale: Array, draws: Array) -> tuple[Array, 
 
 def log_softmax(logits: Array) -> Array:
     """Return ``log softmax_k(a)`` over axis 0, ``(K, P) -> (K, P)``."""
+    if kernels.serves(logits):
+        return constraints.log_softmax(logits)
     shifted = logits - logits.max(axis=0)
     log_prior: Array = shifted - backend.namespace(logits).log(backend.namespace(logits).exp(shifted).sum(axis=0))
     return log_prior
@@ -340,12 +375,16 @@ def log_softmax(logits: Array) -> Array:
 
 def log_softmax_backward(dlog_prior: Array, log_prior: Array) -> Array:
     r"""Return :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j`; sums to 0 over k. Shapes (K, P)."""
+    if kernels.serves(dlog_prior, log_prior):
+        return constraints.log_softmax_backward(dlog_prior, log_prior)
     dlogits: Array = dlog_prior - backend.namespace(log_prior).exp(log_prior) * dlog_prior.sum(axis=0)
     return dlogits
 
 
 def softplus(s: Array) -> Array:
     """Return ``log(1 + e^s)`` without overflow, elementwise."""
+    if kernels.serves(s):
+        return constraints.softplus(s)
     xp = backend.namespace(s)
     positive = (s > 0).astype(s.dtype)
     y: Array = s * positive + xp.log1p(xp.exp(s * (1.0 - 2.0 * positive)))
@@ -354,12 +393,16 @@ def softplus(s: Array) -> Array:
 
 def softplus_backward(dy: Array, s: Array) -> Array:
     """Return ``dy * sigmoid(s)``, with ``sigmoid(s) = exp(s - softplus(s))``: nothing overflows."""
+    if kernels.serves(dy, s):
+        return constraints.softplus_backward(dy, s)
     ds: Array = dy * backend.namespace(s).exp(s - softplus(s))
     return ds
 
 
 def inverse_softplus(v: Array, floor: float) -> Array:
     """Return s with ``softplus(s) = max(v, floor, tiny)``: ``v + log(1 - e^-v)``, for ``log(e^v - 1)`` overflows."""
+    if kernels.serves(v):
+        return constraints.inverse_softplus(v, floor)
     xp = backend.namespace(v)
     v = xp.maximum(v, max(floor, backend.tiny(v.dtype)))
     s: Array = v + xp.log(-xp.expm1(-v))

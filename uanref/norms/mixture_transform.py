@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from uanref import backend
+from uanref import backend, kernels
 from uanref.backend import Array
 from uanref.blocking import Scratch, merge_moments, merge_sums, per_channel, sample_blocks, sum_samples, walk
+from uanref.kernels import constraints
+from uanref.kernels import mixture_transform as fused
 from uanref.norms.gaussian_mixture import (
     Mixture,
     weighted_moments,
@@ -40,6 +42,8 @@ class Gradients(NamedTuple):
 
 def fixed_moments(mean: Array, variance: Array, eps: float) -> Moments:
     """Return moments that do not depend on the batch. Shapes (K, C)."""
+    if kernels.serves(mean, variance):
+        return Moments(mean, variance, constraints.inverse_std(variance, eps))
     return Moments(mean, variance, 1.0 / backend.namespace(mean).sqrt(variance + eps))
 
 
@@ -49,6 +53,8 @@ def batch_moments(rows: Array, mixture: Mixture, eps: float) -> Moments:
     A component whose posteriors sum to less than the dtype's smallest normal number is dead: its
     ``inverse_std`` and ``alive`` are 0. A mask, not a test, so that a device need not wait.
     """
+    if _served(rows, mixture):
+        return Moments(*fused.batch_moments(rows, _arrays(mixture), eps))
 
     def task(block: slice, scratch: Scratch) -> tuple[Array, Array, Array]:
         x = rows[block]
@@ -75,6 +81,8 @@ def transform(
     Returns:
         ``(N, C, S)``.
     """
+    if _served(rows, mixture):
+        return fused.transform(rows, _arrays(mixture), moments, rho, gamma, beta)
     xp, spatial = backend.namespace(rows, mixture.mean), rows.shape[2]
     scale = moments.inverse_std * (rho if gamma is None else rho * gamma)  # (K, C)
     mean_, scale_ = per_channel(moments.mean, spatial), per_channel(scale, spatial)
@@ -119,6 +127,9 @@ def transform_backward(
     Returns:
         ``dx (N, C, S)`` and the other gradients.
     """
+    if _served(rows, mixture):
+        fused_dx, *others = fused.transform_backward(dy, rows, _arrays(mixture), moments, rho, gamma)
+        return fused_dx, Gradients(*others)
     xp, spatial = backend.namespace(dy, rows), rows.shape[2]
     mean_, inverse_std_ = per_channel(moments.mean, spatial), per_channel(moments.inverse_std, spatial)
     blocks = _blocks(rows, mixture)
@@ -177,6 +188,39 @@ def transform_backward(
     parts = walk(propagate, blocks, rows.size)
     through_weights = (merge_sums([part[i] for part in parts], dy.dtype) for i in range(3))
     return dx, Gradients(dgamma, dbeta, dm, dv, *through_weights)
+
+
+def moved(old: Array, found: Array, alive: Array, momentum: float) -> Array:
+    r"""Return running moments after a batch, :math:`(1 - \eta\,a_k)\, old_k + \eta\,a_k\, found_k`.
+
+    Args:
+        old, found: ``(K, C)``.
+        alive: a_k, 1, or 0 for a dead component, which stays as it was, ``(K, P)``.
+        momentum: eta, in [0, 1].
+
+    Returns:
+        ``(K, C)``.
+    """
+    if kernels.serves(old, found, alive):
+        return constraints.moved(old, found, alive, momentum)
+    step = momentum * alive
+    new: Array = (1.0 - step) * old + step * found
+    return new
+
+
+def _served(rows: Array, mixture: Mixture) -> bool:
+    """Tell whether the fused kernels can do this: on a device, for a posterior of each activation by itself."""
+    components, channels = mixture.mean.shape
+    return (
+        kernels.serves(rows)
+        and not mixture.joint
+        and components <= fused.MAX_COMPONENTS
+        and channels <= fused.MAX_CHANNELS
+    )
+
+
+def _arrays(mixture: Mixture) -> fused.MixtureArrays:
+    return mixture.log_prior, mixture.mean, mixture.variance
 
 
 def _blocks(rows: Array, mixture: Mixture) -> list[slice]:

@@ -15,7 +15,14 @@ from uanref.norms.gaussian_mixture import (
     softplus,
     softplus_backward,
 )
-from uanref.norms.mixture_transform import Moments, batch_moments, fixed_moments, transform, transform_backward
+from uanref.norms.mixture_transform import (
+    Moments,
+    batch_moments,
+    fixed_moments,
+    moved,
+    transform,
+    transform_backward,
+)
 
 
 class UAN(Layer):
@@ -203,9 +210,8 @@ class UAN(Layer):
         assert batch.alive is not None  # batch_moments always gives both
         assert batch.total is not None
         if self.statistics == "batch":
-            step = self.momentum * batch.alive
-            self.running_mean = (1.0 - step) * self.running_mean + step * batch.mean
-            self.running_var = (1.0 - step) * self.running_var + step * batch.variance
+            self.running_mean = moved(self.running_mean, batch.mean, batch.alive, self.momentum)
+            self.running_var = moved(self.running_var, batch.variance, batch.alive, self.momentum)
         if self.update == "em" and self.momentum > 0.0:
             share = mixture.root_prior * batch.total  # S_k = sum_m tau_k, (K, P)
             self.prior_logits.value, self.mean.value, variance = em_step(
@@ -218,9 +224,9 @@ class UAN(Layer):
                 batch.alive,
                 self.momentum,
             )
-            raw = self.raw_variance.value  # kept to the bit where the component is dead
-            moved = inverse_softplus(variance, self.eps)
-            self.raw_variance.value = (1.0 - batch.alive) * raw + batch.alive * moved
+            # Where the component is dead, the raw variance is kept to the bit.
+            raw = inverse_softplus(variance, self.eps)
+            self.raw_variance.value = moved(self.raw_variance.value, raw, batch.alive, 1.0)
 
     def _start_on(self, rows: Array) -> None:
         """Place the components on a first batch: jittered around the channel's mean, with its variance."""
