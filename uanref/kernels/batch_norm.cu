@@ -19,33 +19,35 @@ extern "C" __global__ void batch_norm_moments(const scalar* x, long long samples
   load(x, at, held);
 
   // 1. The mean, from the distances to one of the samples: a sum of x itself would be rounded coarsely where x is far
-  //    from 0, and here a constant part has exactly its constant as mean.
+  //    from 0, and here a constant part has exactly its constant as mean. Each term is divided by their number before
+  //    the sum, which could overflow.
   __shared__ scalar first;
   if (threadIdx.x == 0) first = held[0];
   __syncthreads();
-  scalar distances = 0;
+  const unsigned count = part_samples(blockIdx.x, samples);
+  const scalar share = (scalar)1 / count;
+  scalar distance = 0;
 #pragma unroll
   for (int k = 0; k < EACH; ++k)
-    if (k < mine) distances += held[k] - first;
-  const scalar count = part_samples(blockIdx.x, samples);
-  const scalar centre = first + (scalar)block_sum(distances) / count;
+    if (k < mine) distance += (held[k] - first) * share;
+  const scalar centre = first + (scalar)block_sum(distance);
 
-  // 2. The scatter around it. What the centred samples still sum to tells by how much the mean was rounded, and is
+  // 2. The scatter around it. The mean of the centred samples tells by how much the first mean was rounded, and is
   //    taken out of both moments (the corrected two-pass algorithm).
-  scalar rest = 0, squares = 0;
+  scalar left = 0, squares = 0;
 #pragma unroll
   for (int k = 0; k < EACH; ++k) {
     if (k < mine) {
       scalar centred = held[k] - centre;
-      rest += centred;
+      left += centred * share;
       squares += centred * centred;
     }
   }
-  const double left = block_sum(rest), scatter = block_sum(squares);
+  const double rest = block_sum(left), scatter = block_sum(squares);
   if (threadIdx.x == 0) {
     size_t part = (size_t)blockIdx.y * gridDim.x + blockIdx.x;
-    part_mean[part] = centre + left / count;
-    part_scatter[part] = scatter - left * left / count;
+    part_mean[part] = centre + rest;
+    part_scatter[part] = scatter - count * rest * rest;
   }
 }
 
@@ -99,49 +101,51 @@ extern "C" __global__ void batch_norm_normalize(const scalar* x, long long sampl
 
 // --- backward -------------------------------------------------------------------------------------
 
-// Each part's sum of dy and of dy (x - mu).
+// Each part's sums of dy and of dy x_hat, with x_hat = (x - mu) i.
 extern "C" __global__ void batch_norm_sums(const scalar* dy, const scalar* x, long long samples, long long channels,
-                                           long long spatial, const scalar* mean, double* part_dy, double* part_dy_x) {
+                                           long long spatial, const scalar* mean, const scalar* var, double eps,
+                                           double* part_dbeta, double* part_dgamma) {
   Samples at(samples, channels, spatial);
   scalar held_dy[EACH], held_x[EACH];
   load(dy, at, held_dy);
   load(x, at, held_x);
 
-  const scalar mu = mean[blockIdx.y];
-  scalar of_dy = 0, of_dy_x = 0;
+  const unsigned c = blockIdx.y;
+  const scalar mu = mean[c], inverse_std = inverse_root(var[c], eps);
+  scalar of_dy = 0, of_dy_x_hat = 0;
 #pragma unroll
-  for (int k = 0; k < EACH; ++k) {  // absent samples have dy = 0
+  for (int k = 0; k < EACH; ++k) {  // where there is no sample any more, dy is 0
     of_dy += held_dy[k];
-    of_dy_x += held_dy[k] * (held_x[k] - mu);
+    of_dy_x_hat += held_dy[k] * ((held_x[k] - mu) * inverse_std);
   }
-  const double sum_dy = block_sum(of_dy), sum_dy_x = block_sum(of_dy_x);
+  const double sum_dy = block_sum(of_dy), sum_dy_x_hat = block_sum(of_dy_x_hat);
   if (threadIdx.x == 0) {
-    size_t part = (size_t)blockIdx.y * gridDim.x + blockIdx.x;
-    part_dy[part] = sum_dy;
-    part_dy_x[part] = sum_dy_x;
+    size_t part = (size_t)c * gridDim.x + blockIdx.x;
+    part_dbeta[part] = sum_dy;
+    part_dgamma[part] = sum_dy_x_hat;
   }
 }
 
-// dbeta = sum dy and dgamma = i sum dy (x - mu), from the parts' sums.
-extern "C" __global__ void batch_norm_merge_sums(const double* part_dy, const double* part_dy_x, long long parts,
-                                                 const scalar* var, double eps, scalar* dgamma, scalar* dbeta) {
+// dbeta and dgamma: the sums over the parts.
+extern "C" __global__ void batch_norm_merge_sums(const double* part_dbeta, const double* part_dgamma, long long parts,
+                                                 scalar* dbeta, scalar* dgamma) {
   const unsigned c = blockIdx.x;
-  double of_dy = 0, of_dy_x = 0;
+  double of_dy = 0, of_dy_x_hat = 0;
   for (unsigned p = threadIdx.x; p < parts; p += THREADS) {
-    of_dy += part_dy[c * parts + p];
-    of_dy_x += part_dy_x[c * parts + p];
+    of_dy += part_dbeta[c * parts + p];
+    of_dy_x_hat += part_dgamma[c * parts + p];
   }
-  const double sum_dy = block_sum(of_dy), sum_dy_x = block_sum(of_dy_x);
+  const double sum_dy = block_sum(of_dy), sum_dy_x_hat = block_sum(of_dy_x_hat);
   if (threadIdx.x == 0) {
     dbeta[c] = sum_dy;
-    dgamma[c] = sum_dy_x * inverse_root(var[c], eps);
+    dgamma[c] = sum_dy_x_hat;
   }
 }
 
 // dx = gamma i (dy - dbeta / M - (x - mu) i dgamma / M) where the moments are the batch's; gamma may be null, for 1.
 extern "C" __global__ void batch_norm_dx(const scalar* dy, const scalar* x, long long samples, long long channels,
                                          long long spatial, const scalar* mean, const scalar* var, double eps,
-                                         const scalar* gamma, const scalar* dgamma, const scalar* dbeta, scalar* dx) {
+                                         const scalar* gamma, const scalar* dbeta, const scalar* dgamma, scalar* dx) {
   const unsigned c = blockIdx.y;
   const scalar mu = mean[c], inverse_std = inverse_root(var[c], eps);
   const scalar scale = gamma ? gamma[c] * inverse_std : inverse_std;

@@ -170,20 +170,20 @@ def backward(
     parts = launch.parts(samples)
     mean, var, gamma = (_per_channel(a, rows) for a in (mean, var, gamma))
 
-    part_dy, part_dy_x = xp.empty((2, channels, parts), dtype="float64")  # (C, P)
+    part_dbeta, part_dgamma = xp.empty((2, channels, parts), dtype="float64")  # (C, P)
     _kernel("batch_norm_sums", rows)(
-        (parts, channels), _BLOCK, (dy, rows, samples, channels, spatial, mean, part_dy, part_dy_x)
+        (parts, channels), _BLOCK, (dy, rows, samples, channels, spatial, mean, var, eps, part_dbeta, part_dgamma)
     )
 
-    dgamma, dbeta = xp.empty((2, channels), dtype=rows.dtype)  # (C,)
-    _kernel("batch_norm_merge_sums", rows)((channels,), _BLOCK, (part_dy, part_dy_x, parts, var, eps, dgamma, dbeta))
+    dbeta, dgamma = xp.empty((2, channels), dtype=rows.dtype)  # (C,)
+    _kernel("batch_norm_merge_sums", rows)((channels,), _BLOCK, (part_dbeta, part_dgamma, parts, dbeta, dgamma))
 
     dx: Array = xp.empty_like(rows)
     if from_batch:
         _kernel("batch_norm_dx", rows)(
             (parts, channels),
             _BLOCK,
-            (dy, rows, samples, channels, spatial, mean, var, eps, gamma, dgamma, dbeta, dx),
+            (dy, rows, samples, channels, spatial, mean, var, eps, gamma, dbeta, dgamma, dx),
         )
     else:
         _kernel("batch_norm_scale", rows)(

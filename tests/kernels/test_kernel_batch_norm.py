@@ -1,0 +1,384 @@
+"""The fused kernels of batch normalization against their array code, and the layer on them against the host."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
+
+from uanref import backend, gradcheck
+from uanref.kernels import batch_norm, launch
+from uanref.norms.batch import BatchNorm
+
+pytestmark = pytest.mark.smoke
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+SEEDS = st.integers(0, 2**32 - 1)
+# Channels of several parts: at a part's end, one beyond it, images longer and shorter than a step of the threads.
+SEVERAL_PARTS = [
+    (1, 2, 4096),
+    (1, 2, 4097),
+    (2, 2, 65, 65),
+    (3, 1, 4500),
+    (4100, 2),
+    (1400, 2, 3),
+    (6000, 3, 2),
+    (30, 2, 300),
+]
+FORWARD = ["batch_norm_moments", "batch_norm_merge", "batch_norm_normalize"]
+BACKWARD = ["batch_norm_sums", "batch_norm_merge_sums", "batch_norm_dx"]
+
+with_device = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=settings.default.max_examples // 2,
+)
+
+
+@pytest.fixture
+def cuda(accelerator):
+    """A device that runs CUDA: the emulated or a real one."""
+    if not accelerator.fused[0]:
+        pytest.skip("the strict double runs no kernels")
+    return accelerator
+
+
+def to_cuda(*arrays):
+    return tuple(None if a is None else backend.to_device(a, "cupy") for a in arrays)
+
+
+def assert_close(found, expected, tolerance):
+    for name, value in expected.items():
+        on_host = backend.to_host(found[name])
+        assert on_host.shape == value.shape, name
+        assert close(on_host, value, tolerance), f"{name}: {np.abs(on_host - value).max():.1e}"
+
+
+def draw(shape, seed, dtype, layout="C", offset=0.0):
+    """Return x, dy (N, C, S) and running mean, running variance, gamma, beta (C,), off their starts."""
+    x = (offset + 2.0 * draw_array(shape, seed, layout=layout)).astype(dtype, order="K")
+    dy = draw_array(shape, seed + 1, dtype=dtype, layout=layout)
+    mean, var, gamma, beta = (draw_array((shape[1],), seed + i, dtype=dtype) for i in range(2, 6))
+    return x, dy, mean, 0.25 + var**2, gamma, beta
+
+
+def outcome(layer, x, dy):
+    """Return all that a forward and a backward pass compute or change."""
+    y = layer.forward(x)
+    dx = layer.backward(dy)
+    found = {"y": y, "dx": dx, "running_mean": layer.running_mean, "running_var": layer.running_var}
+    return found | {name: parameter.grad for name, parameter in layer.parameters().items()}
+
+
+def in_float64(layer, x, dy):
+    """Return the outcome on the host in double precision; the layer stays as it was."""
+    host = copy.deepcopy(layer).to("numpy").to("float64")
+    return outcome(host, x.astype("float64"), dy.astype("float64"))
+
+
+def on_device(layer, x, dy):
+    device = copy.deepcopy(layer).to("cupy")
+    return outcome(device, *to_cuda(x, dy))
+
+
+# --- the kernels and their references ---------------------------------------------------------------
+
+
+def compare_with_references(x, dy, running_mean, running_var, gamma, beta, tolerance, eps=0.05, momentum=0.3):
+    x, dy = (a.reshape(*a.shape[:2], -1) for a in (x, dy))
+    wide = [None if a is None else a.astype("float64") for a in (x, dy, running_mean, running_var, gamma, beta)]
+    x_, dy_, running_mean_, running_var_, gamma_, beta_ = to_cuda(x, dy, running_mean, running_var, gamma, beta)
+    x, dy, running_mean, running_var, gamma, beta = wide
+
+    names = ("y", "mean", "var", "moved_mean", "moved_var")
+    options = {"eps": eps, "momentum": momentum}
+    expected = batch_norm.reference_forward(x, running_mean, running_var, gamma, beta, **options)
+    moments = batch_norm.moments(x_, running_mean_, running_var_, momentum)
+    y = batch_norm.normalize(x_, moments[0], moments[1], gamma_, beta_, eps)
+    assert_close(dict(zip(names, (y, *moments), strict=True)), dict(zip(names, expected, strict=True)), tolerance)
+
+    for from_batch in (True, False):
+        mean, var = (moments[0], moments[1]) if from_batch else (running_mean_, running_var_)
+        host = [backend.to_host(a).astype("float64") for a in (mean, var)]
+        found = batch_norm.backward(dy_, x_, mean, var, gamma_, eps, from_batch)
+        expected = batch_norm.reference_backward(dy, x, *host, gamma, eps, from_batch)
+        names = ("dx", "dgamma", "dbeta")
+        assert_close(dict(zip(names, found, strict=True)), dict(zip(names, expected, strict=True)), tolerance)
+
+
+@given(
+    shape=channel_shapes(),
+    seed=SEEDS,
+    dtype=st.sampled_from(["float32", "float64"]),
+    affine=st.booleans(),
+    layout=st.sampled_from(LAYOUTS),
+)
+@with_device
+def test_kernels_equal_their_references(cuda, shape, seed, dtype, affine, layout):
+    x, dy, mean, var, gamma, beta = draw(shape, seed, dtype, layout)
+    gamma, beta = (gamma, beta) if affine else (None, None)
+    compare_with_references(x, dy, mean, var, gamma, beta, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SEVERAL_PARTS)
+def test_kernels_equal_their_references_over_several_parts(cuda, shape, dtype):
+    compare_with_references(*draw(shape, 1, dtype, offset=3.0), tolerance=TOLERANCE[dtype])
+
+
+def test_the_references_are_the_layer():
+    """In float64 on the host, where nothing is fused."""
+    x, dy, running_mean, running_var, gamma, beta = draw((5, 3, 4), 0, "float64")
+    layer = BatchNorm(3, eps=0.05, momentum=0.3, dtype="float64")
+    layer.running_mean, layer.running_var = running_mean, running_var
+    layer.gamma.value, layer.beta.value = gamma, beta
+    options = {"eps": 0.05, "momentum": 0.3}
+    y, mean, var, moved_mean, moved_var = batch_norm.reference_forward(
+        x, running_mean, running_var, gamma, beta, **options
+    )
+    dx, dgamma, dbeta = batch_norm.reference_backward(dy, x, mean, var, gamma, 0.05, True)
+    expected = {"y": y, "dx": dx, "running_mean": moved_mean, "running_var": moved_var, "gamma": dgamma, "beta": dbeta}
+    assert_close(outcome(layer, x, dy), expected, 1e-13)
+    y = batch_norm.reference_normalize(x, moved_mean, moved_var, gamma, beta, 0.05)
+    dx, dgamma, dbeta = batch_norm.reference_backward(dy, x, moved_mean, moved_var, gamma, 0.05, False)
+    assert_close(outcome(layer.eval(), x, dy), {"y": y, "dx": dx, "gamma": dgamma, "beta": dbeta}, 1e-13)
+
+
+# --- the layer on a device --------------------------------------------------------------------------
+
+
+@given(
+    shape=channel_shapes(),
+    seed=SEEDS,
+    dtype=st.sampled_from(["float32", "float64"]),
+    affine=st.booleans(),
+    training=st.booleans(),
+    layout=st.sampled_from(LAYOUTS),
+)
+@with_device
+def test_the_layer_equals_the_hosts(cuda, shape, seed, dtype, affine, training, layout):
+    x, dy, mean, var, *_ = draw(shape, seed, dtype, layout)
+    layer = shake(BatchNorm(shape[1], eps=0.05, affine=affine, dtype=dtype), seed).train(training)
+    layer.running_mean, layer.running_var = mean, var
+    found = on_device(layer, x, dy)
+    assert_close(found, in_float64(layer, x, dy), TOLERANCE[dtype])
+    assert all(value.dtype == x.dtype for value in found.values())
+
+
+@given(channel_shapes(max_channels=2), SEEDS, st.booleans(), st.booleans())
+@settings(with_device, max_examples=6)
+def test_gradients(cuda, shape, seed, affine, training):
+    layer = shake(BatchNorm(shape[1], eps=1e-2, affine=affine, dtype="float64"), seed).train(training)
+    layer.running_mean, layer.running_var = draw_array((shape[1],), 2), 0.5 + draw_array((shape[1],), 3) ** 2
+    (x,) = to_cuda(draw_array(shape, seed))
+    gradcheck.assert_ok(layer.to("cupy"), x, seed=seed, directions=2, jacobian=False)
+
+
+def test_gradients_over_several_parts(cuda):
+    layer = shake(BatchNorm(2, eps=1e-2, dtype="float64"), 0).to("cupy")
+    (x,) = to_cuda(draw_array((1, 2, 4100), 0))
+    gradcheck.assert_ok(layer, x, directions=1, jacobian=False)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
+def test_launches(cuda, shape):
+    """What the table of uanref.kernels.batch_norm says."""
+    if not cuda.counts:
+        pytest.skip("a real device does not count launches")
+    layer = BatchNorm(2).to("cupy")
+    x, dy = to_cuda(draw_array(shape, 0, dtype="float32"), draw_array(shape, 1, dtype="float32"))
+    with cuda.counting() as forward:
+        layer.forward(x)
+    with cuda.counting() as backward:
+        layer.backward(dy)
+    assert [launched.name for launched in forward.launches] == FORWARD
+    assert [launched.name for launched in backward.launches] == BACKWARD
+    layer.eval()
+    with cuda.counting() as forward:
+        layer.forward(x)
+    with cuda.counting() as backward:
+        layer.backward(dy)
+    assert [launched.name for launched in forward.launches] == FORWARD[2:]
+    assert [launched.name for launched in backward.launches] == [*BACKWARD[:2], "batch_norm_scale"]
+    for counts in (forward, backward):
+        assert (counts.to_device, counts.to_host, counts.synchronizations) == (0, 0, 0)
+
+
+def test_a_million_samples_of_a_channel_keep_many_blocks_busy(cuda):
+    if not cuda.counts:
+        pytest.skip("a real device does not count launches")
+    (x,) = to_cuda(draw_array((1, 1, 1000, 1001), 0, dtype="float32"))
+    with cuda.counting() as counts:
+        BatchNorm(1).to("cupy").forward(x)
+    blocks = {launched.name: int(np.prod(launched.grid)) for launched in counts.launches}
+    assert blocks == {"batch_norm_moments": 245, "batch_norm_merge": 1, "batch_norm_normalize": 245}
+
+
+def test_without_fusion_none_is_launched_and_the_numbers_are_the_same(cuda):
+    x, dy, *_ = draw((4, 2, 6), 0, "float64")
+    layer = shake(BatchNorm(2, dtype="float64"), 0)
+    with backend.fused(False):
+        if cuda.counts:
+            with cuda.counting() as counts:
+                plain = on_device(layer, x, dy)
+            assert not {launched.name for launched in counts.launches} & {*FORWARD, *BACKWARD}
+        plain = on_device(layer, x, dy)
+    fused = on_device(layer, x, dy)
+    assert_close(fused, {name: backend.to_host(value) for name, value in plain.items()}, 1e-13)
+
+
+def test_the_same_input_gives_the_same_bits(cuda):
+    x, dy, *_ = draw((2, 2, 5000), 0, "float32")
+    first, second = on_device(BatchNorm(2), x, dy), on_device(BatchNorm(2), x, dy)
+    for name, value in first.items():
+        np.testing.assert_array_equal(backend.to_host(value), backend.to_host(second[name]), err_msg=name)
+
+
+def test_inputs_and_old_running_moments_stay_as_they_are(cuda):
+    layer = BatchNorm(2).to("cupy")
+    x, dy = to_cuda(draw_array((3, 2, 4), 0, dtype="float32"), draw_array((3, 2, 4), 1, dtype="float32"))
+    given = [x, dy, layer.running_mean, layer.running_var, layer.gamma.value, layer.beta.value]
+    before = [backend.to_host(a).copy() for a in given]
+    layer.forward(x)
+    layer.backward(dy)
+    for array, copied in zip(given, before, strict=True):
+        np.testing.assert_array_equal(backend.to_host(array), copied)
+
+
+def test_arrays_per_channel_of_another_kind(cuda):
+    """Another dtype, every second number of an array, one number for all channels; and what does not fit."""
+    x, _, mean, var, gamma, beta = draw((4, 3, 2), 0, "float32")
+    (x_,) = to_cuda(x)
+    odd = to_cuda(mean.astype("float64"), var.repeat(2), gamma[:1], beta)
+    found = batch_norm.normalize(x_, odd[0], odd[1][::2], odd[2], odd[3], 0.1)
+    expected = batch_norm.reference_normalize(x, mean, var, gamma[:1].repeat(3), beta, 0.1)
+    assert_close({"y": found}, {"y": expected}, 1e-5)
+    with pytest.raises(ValueError, match="broadcast"):
+        batch_norm.normalize(x_, *to_cuda(mean[:2], var, gamma, beta), 0.1)
+
+
+def test_more_channels_than_blocks_fit_along_an_axis(cuda):
+    rows = backend.module("cupy").empty((1, batch_norm.CHANNELS, 1), dtype="float32")
+    assert batch_norm.serves(rows)
+    assert not batch_norm.serves(backend.module("cupy").empty((1, batch_norm.CHANNELS + 1, 1), dtype="float32"))
+    x, dy, *_ = draw((2, batch_norm.CHANNELS + 1), 0, "float64")
+    layer = BatchNorm(batch_norm.CHANNELS + 1, eps=0.05, dtype="float64")
+    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-12)
+
+
+def test_the_kernels_serve_devices_alone():
+    assert not batch_norm.serves(draw_array((2, 3, 1), 0))
+    assert launch.CHUNK % launch.THREADS == 0
+
+
+# --- where floating point is thin -------------------------------------------------------------------
+# The properties of tests/norms/test_numerics.py.
+
+
+def assert_finite(found):
+    for name, value in found.items():
+        assert np.isfinite(backend.to_host(value)).all(), f"{name} is not finite"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [-30, -20, -10, 10, 15, 18, 20, 30])
+def test_scales(cuda, exponent, dtype):
+    x = (10.0**exponent * draw_array((6, 4, 3, 3), 0)).astype(dtype)
+    dy = draw_array(x.shape, 1, dtype=dtype)
+    layer = BatchNorm(4, dtype=dtype)
+    found = on_device(layer, x, dy)
+    assert_finite(found)
+    if dtype == "float64" or exponent < 19:
+        expected = in_float64(layer, x, dy)
+        for name, value in expected.items():
+            worst = np.abs(backend.to_host(found[name]) - value).max()
+            assert worst <= TOLERANCE[dtype] * np.abs(value).max(), name
+
+
+@pytest.mark.parametrize("exponent", [19.5, 20, 30, 37])
+def test_a_variance_beyond_the_format_saturates(cuda, exponent):
+    x, dy = draw((6, 2, 700), 0, "float32")[:2]
+    found = on_device(BatchNorm(2, momentum=0.5), np.float32(10.0**exponent) * np.sign(x), dy)
+    assert_finite(found)
+    np.testing.assert_allclose(backend.to_host(found["running_var"]), 0.5 * np.finfo("f4").max, rtol=1e-3)
+    largest = float(np.abs(backend.to_host(found["y"])).max())
+    np.testing.assert_allclose(largest, 10.0**exponent / np.sqrt(np.finfo("f4").max), rtol=0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e-38, 3.3e7, -7e11, 1.7e15])
+def test_constant_channels(cuda, value, dtype):
+    """Exactly: y is beta and the variance 0, over one part and over several."""
+    for shape in ((6, 3, 3, 3), (3, 3, 3000)):
+        layer, x = shake(BatchNorm(3, momentum=1.0, dtype=dtype), 0), draw_array(shape, 0, dtype=dtype)
+        x[:, 1:] = value
+        found = {
+            name: backend.to_host(array)
+            for name, array in on_device(layer, x, draw_array(shape, 1, dtype=dtype)).items()
+        }
+        assert_finite(found)
+        np.testing.assert_array_equal(found["running_var"][1:], 0.0)
+        np.testing.assert_array_equal(found["running_mean"][1:], np.array(value, dtype))
+        for c in (1, 2):
+            np.testing.assert_array_equal(found["y"][:, c], layer.beta.value[c])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("place", [0, 2, 4500])
+@pytest.mark.parametrize("outlier", [1e4, 1e8, 1e15, -1e20, 1e30])
+def test_one_huge_outlier(cuda, outlier, place, dtype):
+    """Wherever it is, also where it is the sample that distances are taken from."""
+    x, dy = draw((1, 2, 5000), 0, dtype)[:2]
+    x[0, 1, place] = outlier
+    layer = BatchNorm(2, dtype=dtype)
+    found = on_device(layer, x, dy)
+    assert_finite(found)
+    if dtype == "float64" or abs(outlier) < 1e19:
+        assert_close(found, in_float64(layer, x, dy), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("offset", [1e2, 1e4, -1e6, 1e7])
+@pytest.mark.parametrize("shape", [(6, 2, 50), (2, 2, 4100)])
+def test_far_from_zero(cuda, shape, offset):
+    """The moments keep their digits: the variance, and the mean in units of the standard deviation."""
+    x = draw(shape, 0, "float32", offset=offset)[0]
+    _, mean, var, *_ = batch_norm.reference_forward(
+        x.astype("float64"), np.zeros(2), np.ones(2), None, None, eps=0.0, momentum=0.0
+    )
+    found = batch_norm.moments(*to_cuda(x, np.zeros(2, "f4"), np.ones(2, "f4")), 0.0)
+    np.testing.assert_allclose(backend.to_host(found[1]), var, rtol=1e-5)
+    np.testing.assert_allclose(backend.to_host(found[0]), mean, rtol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_subnormal_inputs(cuda, dtype):
+    x = (0.01 * np.finfo(dtype).tiny * draw_array((6, 4, 3, 3), 0)).astype(dtype)
+    assert_finite(on_device(BatchNorm(4, dtype=dtype), x, draw_array(x.shape, 1, dtype=dtype)))
+
+
+def test_nan_and_infinity_stay_visible_in_their_channel(cuda):
+    x, dy = draw((3, 3, 4), 0, "float32")[:2]
+    x[1, 0, 2], x[0, 2, 0] = np.nan, np.inf
+    found = {name: backend.to_host(array) for name, array in on_device(BatchNorm(3), x, dy).items()}
+    for c in (0, 2):
+        assert not np.isfinite(found["running_mean"][c])
+        assert np.isnan(found["running_var"][c])
+        assert np.isnan(found["y"][:, c]).any()
+    assert np.isfinite(found["running_var"][1])
+    assert np.isfinite(found["y"][:, 1]).all()
+    assert np.isfinite(found["dx"][:, 1]).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_a_million_samples_in_float32(cuda, offset):
+    x = (offset + draw_array((1, 1, 1000, 1000), 0)).astype("float32")
+    dy = draw_array(x.shape, 1, dtype="float32")
+    layer = BatchNorm(1)
+    found, expected = on_device(layer, x, dy), in_float64(layer, x, dy)
+    for name, value in expected.items():
+        terms = 1000.0 if name in ("gamma", "beta") else 1.0  # a sum of a million terms of both signs
+        scale = max(np.abs(value).max(), terms) * (1.0 + offset)  # x itself is rounded to offset * 6e-8
+        assert np.abs(backend.to_host(found[name]) - value).max() <= 1e-5 * scale, name
