@@ -1,0 +1,156 @@
+"""The CUDA driver, as far as CuPy's kernels need it: loading compiled modules and launching."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import compiler, counters
+from .environment import is_sanitized
+from .errors import KernelFault
+
+_INVALID_VALUE, _NOT_FOUND = 1, 500  # CUresult
+_MAX_THREADS, _MAX_GRID = 1024, (2**31 - 1, 65535, 65535)
+_MAX_BLOCK = (1024, 1024, 64)
+_SHARED_BY_DEFAULT, _SHARED_AT_MOST = 48 << 10, 227 << 10
+_ATTRIBUTE_MAX_THREADS, _ATTRIBUTE_MAX_DYNAMIC_SHARED = 0, 8  # CUfunction_attribute
+
+_reversed = False
+
+
+@contextlib.contextmanager
+def threads_reversed() -> Iterator[None]:
+    """Run the threads of each block, and the blocks of each grid, in reverse order inside this block.
+
+    A kernel whose result depends on an order that CUDA does not promise shows it by another result.
+    """
+    global _reversed
+    before, _reversed = _reversed, True
+    try:
+        yield
+    finally:
+        _reversed = before
+
+
+class _Launch(ctypes.Structure):
+    """The structure ``cupysim::Launch`` of ``block.h``."""
+
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_uint),
+        ("reversed", ctypes.c_int),
+        ("fibers", ctypes.c_int),
+        ("arguments", ctypes.c_void_p),
+        ("stacks", ctypes.c_void_p),
+        ("stack_bytes", ctypes.c_size_t),
+        ("fault", ctypes.c_char * 512),
+    )
+
+
+@dataclass
+class _Function:
+    """A kernel that was asked for."""
+
+    name: str
+    run: Callable[[Any], None]
+    has_fibers: bool
+    max_dynamic_shared: int = _SHARED_BY_DEFAULT
+
+
+class _Stacks:
+    """Memory for the stacks of a block's threads, shared by all kernels; the system gives pages as they are touched."""
+
+    bytes_each = 64 << 10
+
+    def __init__(self) -> None:
+        size = self.bytes_each * (4 if is_sanitized() else 1)
+        self.bytes_each = size
+        self._memory = mmap.mmap(-1, size * _MAX_THREADS)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+
+
+def functions(module: Any) -> dict[str, Callable[..., Any]]:
+    """Return what replaces the functions of ``module``, CuPy's ``cupy_backends.cuda.api.driver``."""
+    handles = itertools.count(1)
+    libraries: dict[int, ctypes.PyDLL] = {}
+    kernels: dict[int, _Function] = {}
+    stacks: list[_Stacks] = []
+
+    def load(image: bytes) -> int:
+        handle = next(handles)
+        libraries[handle] = ctypes.PyDLL(image.decode())
+        return handle
+
+    def get_function(handle: int, name: str) -> int:
+        library = libraries[handle]
+        try:
+            run = library[compiler.launcher(name)]
+        except AttributeError:
+            raise module.CUDADriverError(_NOT_FOUND) from None
+        run.restype = None
+        kernel = next(handles)
+        kernels[kernel] = _Function(name, run, hasattr(library, "cupysim_wait"))
+        return kernel
+
+    def get_global(handle: int, name: str) -> int:
+        try:
+            return ctypes.addressof(ctypes.c_char.in_dll(libraries[handle], name))
+        except ValueError:
+            raise module.CUDADriverError(_NOT_FOUND) from None
+
+    def launch(
+        kernel: int, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
+        shared_bytes: int, stream: int, arguments: int, extra: int,
+    ) -> None:  # fmt: skip
+        function, grid, block = kernels[kernel], (gx, gy, gz), (bx, by, bz)
+        if (
+            not all(1 <= n <= limit for n, limit in zip((*grid, *block), (*_MAX_GRID, *_MAX_BLOCK), strict=True))
+            or bx * by * bz > _MAX_THREADS
+            or shared_bytes > function.max_dynamic_shared
+        ):
+            raise module.CUDADriverError(_INVALID_VALUE)
+        counters.launched(counters.Launch(function.name, grid, block, shared_bytes))
+        if function.has_fibers and not stacks:
+            stacks.append(_Stacks())
+        asked = _Launch(grid, block, shared_bytes, _reversed, function.has_fibers, arguments)
+        if stacks:
+            asked.stacks, asked.stack_bytes = stacks[0].address, stacks[0].bytes_each
+        function.run(ctypes.byref(asked))
+        if asked.fault:
+            raise KernelFault(f"kernel {function.name}: {asked.fault.decode()}")
+
+    def get_attribute(attribute: int, kernel: int) -> int:
+        if attribute == _ATTRIBUTE_MAX_THREADS:
+            return _MAX_THREADS
+        if attribute == _ATTRIBUTE_MAX_DYNAMIC_SHARED:
+            return kernels[kernel].max_dynamic_shared
+        raise module.CUDADriverError(_INVALID_VALUE)
+
+    def set_attribute(kernel: int, attribute: int, value: int) -> None:
+        if attribute == _ATTRIBUTE_MAX_DYNAMIC_SHARED:
+            if value > _SHARED_AT_MOST:
+                raise module.CUDADriverError(_INVALID_VALUE)
+            kernels[kernel].max_dynamic_shared = value
+
+    return {
+        "ctxGetCurrent": lambda: 1,
+        "ctxGetDevice": lambda: 0,
+        "ctxSetCurrent": lambda context: None,
+        "moduleLoadData": load,
+        "moduleUnload": lambda handle: None,  # its functions may still be held
+        "moduleGetFunction": get_function,
+        "moduleGetGlobal": get_global,
+        "launchKernel": launch,
+        "funcGetAttribute": get_attribute,
+        "funcSetAttribute": set_attribute,
+    }
+
+
+KEPT = frozenset({"check_status", "get_build_version", "_is_cuda_python"})
+"""What touches no device and stays as CuPy has it."""
