@@ -27,7 +27,6 @@ from uanref.models import NORMS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from uanref.experiments.compare import Run
 
 app = typer.Typer(
     name="uanref",
@@ -261,7 +260,7 @@ def compare(
     folder = out or Path(time.strftime("runs/compare-%Y%m%d-%H%M%S"))
     splits = experiment.try_out(settings)
     with files.results_folder(folder, "--out", force):
-        with _finished_runs(len(settings.runs()), quiet) as finished:
+        with _progress(len(settings.runs()), "runs", quiet) as finished:
             comparison = experiment.run(settings, splits, jobs, finished)
         if not comparison.runs:
             _fail("interrupted before the first run finished: nothing was written", 130)
@@ -387,12 +386,15 @@ def check(
 
 
 def _check_device(only: str | None, seed: int, plain: bool) -> None:
+    from uanref.experiments import check
     from uanref.experiments import check_device as experiment
 
+    selected = check.chosen(experiment.computations(), only)
     console = _wide()
     plain = plain or not console.is_terminal
     _plain(console, experiment.header() + "\n")
-    rows = experiment.run(seed=seed, only=only)
+    with _progress(len(selected), "checks", quiet=not sys.stderr.isatty()) as finished:
+        rows = experiment.run(selected, seed, finished)
     (_unbroken() if plain else console).print(experiment.table(rows, plain))
     _plain(console, "\n" + experiment.legend(rows))
     _print_failures(console, [row.details for row in rows if not row.ok], len(rows))
@@ -509,28 +511,28 @@ def _command() -> str:
 
 
 @contextmanager
-def _finished_runs(total: int, quiet: bool) -> Iterator[Callable[[Run], None]]:
-    """Yield what to call with every finished run: a bar on a terminal, a line elsewhere, silence if quiet."""
+def _progress(total: int, what: str, quiet: bool) -> Iterator[Callable[[object], None]]:
+    """Yield what to call with everything finished: a bar on a terminal, a line elsewhere, silence if quiet."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if quiet:
-        yield lambda run: None
+        yield lambda one: None
         return
     if not console.is_terminal:
         done = 0
 
-        def line(run: Run) -> None:
+        def line(one: object) -> None:
             nonlocal done
             done += 1
-            _plain(console, f"{done} of {total} runs: {run}")
+            _plain(console, f"{done} of {total} {what}: {one}")
 
         yield line
         return
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield lambda run: bar.update(task, advance=1, description=str(run))
+        yield lambda one: bar.update(task, advance=1, description=str(one))

@@ -23,9 +23,6 @@ OLDEST = {12: 50, 13: 75}
 LEAST_CUPY = (14, 2)
 """The oldest CuPy that this package is tested with, as in its extras cuda12 and cuda13."""
 
-# Statuses of the CUDA runtime.
-_OUT_OF_MEMORY, _INSUFFICIENT_DRIVER, _UNAVAILABLE, _NO_DEVICE, _DRIVER_MISMATCH = 2, 35, 46, 100, 803
-
 
 class Piece(NamedTuple):
     """One thing that must be there.
@@ -60,18 +57,18 @@ def no_package(error: Exception) -> str:
 
 def no_driver(cupy: Any, error: Exception) -> str:
     """Say why counting the GPUs raised ``error``."""
-    status, driver = getattr(error, "status", None), driver_cuda()
-    if status == _NO_DEVICE:
+    driver, too_old = driver_cuda(), "cudaErrorInsufficientDriver" in str(error)
+    if "cudaErrorNoDevice" in str(error):
         return no_device(cupy)
-    if status == _DRIVER_MISMATCH:
+    if "cudaErrorSystemDriverMismatch" in str(error):
         return "the NVIDIA driver was updated while an older one is loaded: restart the machine"
-    if status == _INSUFFICIENT_DRIVER and driver is None:
+    if too_old and driver is None:
         return (
             f"CuPy {cupy.__version__} is installed but no NVIDIA driver is: install one (Ubuntu: sudo ubuntu-drivers "
             "install; elsewhere: nvidia.com/drivers; in a container: docker run --gpus all) until nvidia-smi lists "
             "the GPU"
         )
-    if status == _INSUFFICIENT_DRIVER and driver is not None:
+    if too_old and driver is not None:
         needed = cuda_of(cupy)
         found = f"the NVIDIA driver supports CUDA {driver[0]}.{driver[1]}, CuPy needs {needed}"
         if driver[0] == 12 and needed == 13:
@@ -105,7 +102,7 @@ def no_library(cupy: Any, library: str, error: Exception) -> str:
 def no_product(cupy: Any, error: Exception) -> str:
     """Say why a first matrix product, on a GPU that is there, raised ``error``."""
     text = f"{error} {error.__cause__ or ''}"
-    if getattr(error, "status", None) in (_OUT_OF_MEMORY, _UNAVAILABLE) or isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or re.search("cudaErrorMemoryAllocation|cudaErrorDevicesUnavailable", text):
         return f"the GPU is full or taken by another program ({brief(error)}): nvidia-smi lists the programs on it"
     capability, needed = _capability(cupy), cuda_of(cupy)
     oldest = OLDEST.get(needed or 0, 0)
@@ -149,8 +146,9 @@ def pieces() -> list[Piece]:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
-        status, seen = getattr(error, "status", None), False
-        found.append(Piece("GPU" if status == _NO_DEVICE else "driver", False, no_driver(cupy, error)))
+        seen = False
+        name = "GPU" if "cudaErrorNoDevice" in str(error) else "driver"
+        found.append(Piece(name, False, no_driver(cupy, error)))
     else:
         seen = count > 0
         driver = driver_cuda()

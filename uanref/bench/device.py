@@ -156,7 +156,7 @@ def _measured(name: str, case: Case, repeats: int, gpu: str) -> list[Row]:
     layer = case.make()
     with backend.inference():
         y_shape = layer.forward(x).shape
-    dy = backend.to_device(draw.standard_normal(size=y_shape).astype("float32"))
+    dy = backend.to_device(draw.standard_normal(size=tuple(y_shape)).astype("float32"))
 
     copy = _copy_seconds(x, repeats)
     peaks = {code: _peaks(layer, x, dy, code) for code in CODES}  # compiles the kernels too

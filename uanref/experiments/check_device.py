@@ -11,7 +11,7 @@ only rounding may differ:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from rich.table import Table
 from uanref import backend, models
 from uanref.backend import Array
 from uanref.experiments import info
-from uanref.experiments.check import Case, cases, chosen, difference, outputs, status, summary
+from uanref.experiments.check import Case, cases, difference, outputs, status, summary
 from uanref.gradcheck import LossLayer
 from uanref.kernels import launch
 from uanref.layers.activation import GELU, ReLU
@@ -172,22 +172,28 @@ def _drawn(shape: tuple[int, ...], where: str, dtype: str, seed: int) -> Array:
 # --- running it -----------------------------------------------------------------------------------
 
 
-def run(seed: int = 0, only: str | None = None) -> list[DeviceRow]:
+def run(
+    selected: Sequence[Computation], seed: int = 0, finished: Callable[[str], None] = lambda name: None
+) -> list[DeviceRow]:
     """Compare the device with the host. Under ``backend.fused(False)`` the fused kernels are left out.
 
     Args:
+        selected: of :func:`computations`.
         seed: of inputs and upstream gradients.
-        only: check the cases whose name contains this, in any case of letters.
+        finished: called with the name of every case that is done.
 
     Returns:
         One row per case. A case that raises is a row that failed.
 
     Raises:
-        ValueError: ``only`` fits no case.
         BackendUnavailable: CuPy cannot run here.
     """
     backend.require("cupy")
-    return [_outcome(case, seed) for case in chosen(computations(), only)]
+    rows = []
+    for case in selected:
+        rows.append(_outcome(case, seed))
+        finished(case.name)
+    return rows
 
 
 def _outcome(case: Computation, seed: int) -> DeviceRow:
