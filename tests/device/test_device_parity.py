@@ -113,16 +113,34 @@ def run(subject: Subject, dtype: str, where: str, device: Device) -> dict[str, n
     return found | layer.state_dict()
 
 
-def assert_same(
-    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float, floor: float = 1e-8
-) -> None:
-    """Compare in units of each tensor's largest entry, or of ``floor`` where all entries are smaller."""
+def errors(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], floor: float = 1e-8
+) -> Iterator[tuple[str, float]]:
+    """Yield each tensor's largest difference in units of its largest entry, or of ``floor`` if all are smaller."""
     assert found.keys() == expected.keys()
     for name, array in expected.items():
-        assert found[name].dtype == array.dtype, name
         assert found[name].shape == array.shape, name
-        error = np.abs(found[name].astype("float64") - array).max() / max(np.abs(array).max(), floor)
-        assert error <= tolerance, f"{name} differs by {error:.2e} of its largest entry"
+        difference = np.abs(found[name].astype("float64") - array).max()
+        yield name, float(difference / max(np.abs(array).max(), floor))
+
+
+def assert_same(
+    found: dict[str, np.ndarray],
+    expected: dict[str, np.ndarray],
+    dtype: str,
+    exact: dict[str, np.ndarray] | None = None,
+    floor: float = 1e-8,
+) -> None:
+    """Compare what an accelerator ``found`` with what the host gave in the same dtype.
+
+    Where float32 cannot hold 1e-5, an accelerator may err as the host errs: up to four times the host's own distance
+    from ``exact``, the host's result in float64.
+    """
+    own = {} if exact is None else dict(errors(expected, exact, floor))
+    for name, error in errors(found, expected, floor):
+        assert found[name].dtype == expected[name].dtype, name
+        allowed = max(TOLERANCES[dtype], 4.0 * own.get(name, 0.0))
+        assert error <= allowed, f"{name} differs by {error:.2e} of its largest entry, where {allowed:.2e} is allowed"
 
 
 # --- layers, norms, losses, neighbours ------------------------------------------------------------
@@ -131,11 +149,12 @@ def assert_same(
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_subject
 def test_layers_equal_the_host(subject: Subject, dtype: str, accelerator: Device) -> None:
-    with backend.fused(False):
-        expected = run(subject, dtype, "numpy", accelerator)
+    expected = run(subject, dtype, "numpy", accelerator)
+    exact = run(subject, "float64", "numpy", accelerator) if dtype == "float32" else None
     for fused in accelerator.fused:
         with backend.fused(fused):
-            assert_same(run(subject, dtype, "cupy", accelerator), expected, TOLERANCES[dtype])
+            # The floor is for gradients that vanish but for rounding: of two samples per channel, BatchNorm's dx.
+            assert_same(run(subject, dtype, "cupy", accelerator), expected, dtype, exact, floor=0.1)
 
 
 SMOKE = ("Linear", "Conv2d 3x3", "BatchNorm rank 3 train", "UAN channel batch backprop data train", "MSE")
@@ -147,7 +166,7 @@ def test_a_few_layers_equal_the_host(accelerator: Device) -> None:
     assert len(chosen) == len(SMOKE)
     for subject in chosen:
         expected = run(subject, "float64", "numpy", accelerator)
-        assert_same(run(subject, "float64", "cupy", accelerator), expected, TOLERANCES["float64"])
+        assert_same(run(subject, "float64", "cupy", accelerator), expected, "float64")
 
 
 @every_subject
@@ -169,7 +188,7 @@ def test_a_stream_equals_the_host(dtype: str, accelerator: Device) -> None:
     stream_there = backend.to_device(stream, "cupy")
     with left_alone(accelerator):
         y = norm.run(stream_there)
-    assert_same({"y": backend.to_host(y)}, {"y": expected}, TOLERANCES[dtype])
+    assert_same({"y": backend.to_host(y)}, {"y": expected}, dtype)
 
 
 def test_a_gradient_check_runs_there(accelerator: Device) -> None:
@@ -217,7 +236,7 @@ def test_optimizers_move_alike(name: str, dtype: str, accelerator: Device) -> No
     expected = train("numpy")
     for fused in accelerator.fused:
         with backend.fused(fused):
-            assert_same(train("cupy"), expected, TOLERANCES[dtype])
+            assert_same(train("cupy"), expected, dtype)
 
 
 @contextlib.contextmanager
@@ -244,22 +263,26 @@ def images(samples: int, seed: int) -> Dataset:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("body", "norm"), NETWORKS)
 def test_a_training_step_equals_the_hosts(body: str, norm: str, dtype: str, accelerator: Device) -> None:
-    """Not Adam's: it divides a gradient by its own size, so that one of rounding errors alone becomes a full step."""
-    splits = Splits("noise", 3, (1, 8, 8), images(12, 0), images(4, 1), images(4, 2))
+    """Not Adam's: it divides a gradient by its own size, so that one of rounding errors alone becomes a full step.
 
-    def step(where: str) -> dict[str, np.ndarray]:
+    Enough samples that no mixture has a component of a single one: its output, 0 but for rounding, meets ReLU's kink.
+    """
+    splits = Splits("noise", 3, (1, 8, 8), images(48, 0), images(4, 1), images(4, 2))
+
+    def step(where: str, dtype: str) -> dict[str, np.ndarray]:
         with backend.using(where):
             model = models.build(body, norm, image_shape=(1, 8, 8), num_classes=3, dtype=dtype)
             optimizer = optimizers.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
-            trainer = Trainer(model, SoftmaxCrossEntropy(), optimizer, splits, batch_size=12, progress="none")
+            trainer = Trainer(model, SoftmaxCrossEntropy(), optimizer, splits, batch_size=48, progress="none")
             trainer.fit(1)
         gradients = {f"{name}.grad": backend.to_host(p.grad) for name, p in model.parameters().items()}
         epoch = trainer.history.epochs[0]
         measured = {key: np.array(getattr(epoch, key)) for key in ("train_loss", "train_accuracy", "validation_loss")}
         return model.state_dict() | gradients | measured
 
-    expected = step("numpy")
+    expected = step("numpy", dtype)
+    exact = step("numpy", "float64") if dtype == "float32" else None
     for fused in accelerator.fused:
         with backend.fused(fused):
             # Gradients are one long vector here: what is small in it has the rounding errors of what is large.
-            assert_same(step("cupy"), expected, TOLERANCES[dtype], floor=0.1)
+            assert_same(step("cupy", dtype), expected, dtype, exact, floor=0.1)
