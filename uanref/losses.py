@@ -111,7 +111,7 @@ class SoftmaxCrossEntropy(Loss):
         self._check_targets(logits, targets)
         if kernels.serves(logits):
             on_device, log_p = softmax_cross_entropy.forward(logits, targets, self.label_smoothing)  # (), (N, C)
-            self._keep(log_p, targets)
+            self._keep(log_p, targets, True)
             return on_device
 
         t = self._distributions(logits, targets)  # (N, C)
@@ -122,13 +122,13 @@ class SoftmaxCrossEntropy(Loss):
         log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (N, C)
         # 3. Average the negative log-likelihood.
         loss: Array = (t * log_p).sum() * (-1.0 / logits.shape[0])  # ()
-        self._keep(log_p, t)
+        self._keep(log_p, t, False)
         return loss
 
     def backward(self) -> Array:
         """Return dL/dlogits, ``(N, C)``: ``(p sum_c t - t) / N``."""
-        log_p, t = self._take()  # from a device's forward t are the targets as they came
-        if kernels.serves(log_p):
+        log_p, t, by_kernel = self._take()
+        if by_kernel:  # t are the targets as they came
             return softmax_cross_entropy.backward(log_p, t, self.label_smoothing)  # (N, C)
         d_logits: Array = backend.namespace(log_p).exp(log_p)  # p (N, C)
         d_logits *= t.sum(axis=1, keepdims=True)

@@ -156,6 +156,17 @@ def test_the_gradient_is_the_derivative_on_the_device(soft: bool) -> None:
     assert report.ok, str(report)
 
 
+def test_a_backward_pass_takes_the_way_of_its_forward_pass() -> None:
+    logits, targets = (backend.to_device(draw_array((4, 3), seed), "cupy") for seed in (1, 2))
+    criterion, gradients = SoftmaxCrossEntropy(0.3), []
+    for fused in (True, False):
+        with backend.fused(fused):
+            criterion.forward(logits, targets)
+        with backend.fused(not fused):
+            gradients.append(backend.to_host(criterion.backward()))
+    np.testing.assert_allclose(*gradients, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("classes", [3, 40, 400])
 def test_the_order_of_threads_changes_no_bit(classes: int, accelerator) -> None:
     reversed_threads = contextlib.nullcontext

@@ -1,7 +1,9 @@
 """Adam's and AdamW's step on a device: one launch per parameter.
 
 It reads value, gradient and both moments and writes both moments and the new value: 7 passes over the parameter. The
-array code launches 14 kernels (16 with an L2 penalty) and makes 36 passes or more.
+array code launches 13 kernels and makes 30 passes, with an L2 penalty 15 and 35, with AdamW's decay 14 and 32.
+
+The roundings are the array code's, one by one; a card may join a product and a sum into one rounding (FMA).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 For a 3 x 3 window with stride 1 and zeros around the image, in passes over x: the kernels read 1 and write 9 (im2col),
 read 9 and write 1 (col2im). The array code (zeros, a copy of the image into them, one operation per entry of the
-window) launches 11 kernels each, 21 and 30 passes, and needs a padded copy of the image.
+window) takes a memset and 10 launches for either, 21 passes and 30, and memory for a padded copy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The step of gradient descent on a device: one launch per parameter.
 
 It reads value and gradient and writes the new value, 3 passes over the parameter, and 2 more for the velocity where
-there is momentum. The array code launches 2 kernels (6 passes); 4 with momentum, 6 with Nesterov's, and 2 more with a
-penalty.
+there is momentum. The array code launches 2 kernels (5 passes), 4 with momentum (10), 6 with Nesterov's (15), and 2
+more (5) with a penalty.
 """
 
 from __future__ import annotations
