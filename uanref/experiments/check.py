@@ -95,7 +95,7 @@ def cases() -> list[Case]:
 
 def _layer_cases() -> list[Case]:
     def f64(layer: Layer) -> Layer:
-        return _spread(layer.to("float64"))
+        return spread(layer.to("float64"))
 
     image = (2, 3, 6, 5)
     return [
@@ -196,7 +196,7 @@ def _norm_cases() -> list[Case]:
 
 
 def _sample_norm_case(name: str, make: Callable[[], Layer], shape: tuple[int, ...]) -> Case:
-    return Case(name, lambda: _spread(make()), shape, True)
+    return Case(name, lambda: spread(make()), shape, True)
 
 
 def _norm_case(name: str, kind: Callable[..., Layer], shape: tuple[int, ...], mode: str) -> Case:
@@ -230,7 +230,7 @@ def _neighbour_cases() -> list[Case]:
     shape = (3, 2, 4, 3)
     classes = np.random.default_rng(9).integers(0, 3, size=(3, 4, 3))
     return [
-        Case("AdaptiveLocalContrastNorm", lambda: _spread(_ContrastOfImages((0.6, 1.5), 3)), shape, True),
+        Case("AdaptiveLocalContrastNorm", lambda: spread(_ContrastOfImages((0.6, 1.5), 3)), shape, True),
         *(
             Case(
                 f"ClassAdaptiveNorm {mode}",
@@ -291,7 +291,7 @@ def _loss_cases() -> list[Case]:
 
 def _norm(layer: Layer, shape: tuple[int, ...], mode: str) -> Layer:
     """Spread the parameters; in eval mode after two training passes, so that running moments are not 0 and 1."""
-    _spread(layer)
+    spread(layer)
     if mode == "eval":
         draw = np.random.default_rng(8)
         with backend.inference():
@@ -301,7 +301,7 @@ def _norm(layer: Layer, shape: tuple[int, ...], mode: str) -> Layer:
     return layer
 
 
-def _spread(layer: Layer) -> Layer:
+def spread(layer: Layer) -> Layer:
     """Move every parameter off its start: a scale of 1 or a bias of 0 would hide a missing factor."""
     draw = np.random.default_rng(7)
     for parameter in layer.parameters().values():
