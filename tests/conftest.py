@@ -142,9 +142,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         return
 
     def refuse() -> int:
-        raise RuntimeError(
-            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
-        )
+        raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
 
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", refuse)
 

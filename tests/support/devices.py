@@ -21,12 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from support import strictcp
-
-try:
-    from support import cupysim
-except ImportError:
-    cupysim = None
+from support import cupysim, strictcp
 
 KINDS = ("numpy", "strict", "emulated", "cupy")
 
@@ -131,8 +126,6 @@ def prepare(kinds: tuple[str, ...]) -> str | None:
     """Install the emulator if ``kinds`` has it, before anything imports CuPy. Returns why it cannot run, or None."""
     if "emulated" not in kinds:
         return None
-    if cupysim is None or not hasattr(cupysim, "missing"):
-        return "the emulator is not here yet"
     reason = cupysim.missing()
     if reason is None:
         cupysim.install()
