@@ -1,0 +1,67 @@
+"""How many kernels a norm launches, and that no large reduction leaves most of a device idle."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from support import cupysim, strictcp
+from support.devices import Device
+
+from uanref import backend
+from uanref.gradcheck import LossLayer
+from uanref.layers.base import Layer, Parameter
+from uanref.layers.conv import Conv2d
+from uanref.layers.linear import Linear
+from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from uanref.losses import MSE, SoftmaxCrossEntropy
+from uanref.norms.batch import BatchNorm
+from uanref.norms.group import GroupNorm
+from uanref.norms.instance import InstanceNorm
+from uanref.norms.layer import LayerNorm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mode import ModeNorm
+from uanref.norms.uan import UAN
+from uanref.norms.uan_public import UANPublic
+from uanref.training.optimizers import clip_grad_norm
+
+# --- launches of BN and UAN -----------------------------------------------------------------------
+
+# The numbers of docs/gpu.md: launches of a forward and of a backward pass with the fused kernels.
+LAUNCHES: dict[str, tuple[Callable[[], Layer], str, int, int]] = {
+    "BatchNorm, train": (lambda: BatchNorm(4), "train", 3, 3),
+    "BatchNorm, no affine, train": (lambda: BatchNorm(4, affine=False), "train", 3, 3),
+    "BatchNorm, eval": (lambda: BatchNorm(4), "eval", 1, 3),
+    "UAN, train": (lambda: UAN(4), "train", 8, 8),
+    "UAN, eval": (lambda: UAN(4), "eval", 5, 5),
+    "UAN, learned statistics, train": (lambda: UAN(4, statistics="learned"), "train", 5, 7),
+    "UAN, learned statistics, eval": (lambda: UAN(4, statistics="learned"), "eval", 5, 7),
+    "UAN, EM, train": (lambda: UAN(4, update="em"), "train", 14, 4),
+    "UAN, learned statistics, EM, train": (lambda: UAN(4, statistics="learned", update="em"), "train", 13, 3),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_a_norm_launches_few_kernels(name: str, dtype: str, emulated: Device) -> None:
+    """As many for a small batch as for a large one, and in the second pass, when the layer has its start from data."""
+    make, mode, forward_at_most, backward_at_most = LAUNCHES[name]
+    layer = make().to(dtype).to("cupy")
+    for shape in ((6, 4, 5, 7), (40, 4, 16, 16), (6, 4)):
+        draw = np.random.default_rng(0)
+        x, dy = (backend.to_device(draw.standard_normal(shape).astype(dtype), "cupy") for _ in range(2))
+        layer.train().forward(x)
+        layer.backward(dy)
+        layer.train(mode == "train")
+        with emulated.counting() as forward:
+            layer.forward(x)
+        with emulated.counting() as backward:
+            layer.backward(dy)
+        for counts, most in ((forward, forward_at_most), (backward, backward_at_most)):
+            # Nothing that launches by other ways hides behind the number.
+            assert (counts.on_device, counts.fills, counts.library_calls) == (0, 0, [])
+            assert len(counts.launches) <= most, [launch.name for launch in counts.launches]
