@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from support import cupysim, strictcp
 from support.devices import Device
 
 from uanref import backend
-from uanref.gradcheck import LossLayer
-from uanref.layers.base import Layer, Parameter
-from uanref.layers.conv import Conv2d
-from uanref.layers.linear import Linear
-from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from uanref.losses import MSE, SoftmaxCrossEntropy
+from uanref.layers.base import Layer
 from uanref.norms.batch import BatchNorm
-from uanref.norms.group import GroupNorm
-from uanref.norms.instance import InstanceNorm
-from uanref.norms.layer import LayerNorm
-from uanref.norms.mixture import MixtureNorm
-from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
-from uanref.norms.uan_public import UANPublic
-from uanref.training.optimizers import clip_grad_norm
 
 # --- launches of BN and UAN -----------------------------------------------------------------------
 

@@ -1,0 +1,75 @@
+"""What a device leaves open must not matter: the order of threads, and what lies outside of an array."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import cupysim
+from support.devices import Device
+
+from uanref import backend
+from uanref.experiments import check
+
+CASES = check.cases()
+
+
+def run(case: check.Case, dtype: str) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(3).standard_normal(case.shape).astype(dtype)
+    return check.outputs(case.make().to(dtype).to("cupy"), backend.to_device(x, "cupy"), seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_the_order_of_threads_changes_no_bit(
+    case: check.Case, emulated: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scattered = []
+    scatter_add = backend.scatter_add
+    monkeypatch.setattr(backend, "scatter_add", lambda *args: scattered.append(1) or scatter_add(*args))
+    for fused in emulated.fused:
+        with backend.fused(fused):
+            expected = run(case, "float32")
+            with cupysim.threads_reversed():
+                found = run(case, "float32")
+        # A device adds repeated indices in any order.
+        tolerance = 1e-5 if scattered else 0.0
+        for name, array in expected.items():
+            assert check.difference(found[name], array) <= tolerance, name
+
+
+EVERY_CASE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support import cupysim
+cupysim.install()
+
+import numpy as np
+from uanref import backend
+from uanref.experiments import check
+
+for case in check.cases():
+    for fused in (True, False):
+        with backend.fused(fused):
+            x = np.random.default_rng(3).standard_normal(case.shape).astype("float32")
+            check.outputs(case.make().to("float32").to("cupy"), backend.to_device(x, "cupy"), seed=1)
+print(len(check.cases()), "cases")
+"""
+
+
+@pytest.mark.slow
+def test_no_kernel_leaves_its_arrays(emulated: Device) -> None:
+    """Forward and backward of every layer in array code and with the kernels, under the address sanitizer."""
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_CASE, str(tests)],
+        env=cupysim.sanitized_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == [str(len(CASES)), "cases"]
