@@ -108,7 +108,7 @@ def _working_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_working_cupy")
 def test_a_default_lasts_for_its_block_or_the_process() -> None:
-    assert backend.available("cupy") == (True, "CuPy 99.0 with 2 GPU(s)")
+    assert backend.available("cupy") == (True, "CuPy 99.0 with 2 GPUs")
     with backend.using("cupy") as xp:
         assert xp is sys.modules["cupy"]
         assert backend.current() == "cupy"
@@ -132,7 +132,8 @@ def test_a_default_lasts_for_its_block_or_the_process() -> None:
 def test_without_cupy_the_reason_says_what_to_install() -> None:
     usable, reason = backend.available("cupy")
     assert not usable
-    assert reason.startswith('CuPy is not installed: pip install "uanref[cuda12]"')
+    assert reason.startswith("CuPy is not installed")
+    assert "pip install" in reason
     for attempt in (backend.use, backend.require, backend.module, lambda name: backend.to_device(np.ones(2), name)):
         with pytest.raises(backend.BackendUnavailable, match="CuPy is not installed"):
             attempt("cupy")
@@ -158,13 +159,13 @@ def test_a_broken_cupy_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatc
 
 
 def _raises() -> int:
-    raise RuntimeError("cudaErrorInsufficientDriver: too old")
+    raise RuntimeError("planted")
 
 
 @pytest.mark.parametrize(
     ("count", "ones", "expected"),
     [
-        (_raises, None, "finds no usable NVIDIA driver (cudaErrorInsufficientDriver: too old)"),
+        (_raises, None, "the NVIDIA driver does not answer (planted)"),
         (lambda: 0, None, "no NVIDIA GPU is visible"),
         (lambda: 1, lambda shape, dtype: _raises(), "a first matrix product failed"),
     ],

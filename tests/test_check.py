@@ -10,11 +10,11 @@ import pkgutil
 import numpy as np
 import pytest
 from rich.console import Console
-from support import strictcp
 
 import uanref.layers
+import uanref.neighbours
 import uanref.norms
-from uanref import backend, gradcheck, losses
+from uanref import gradcheck, losses
 from uanref.experiments import check
 from uanref.layers.activation import Tanh
 from uanref.layers.base import Layer
@@ -49,7 +49,7 @@ def printed(rows: list[check.CheckRow]) -> list[str]:
 
 def test_every_layer_norm_and_loss_is_in_the_catalogue() -> None:
     written = set()
-    for package in (uanref.layers, uanref.norms):
+    for package in (uanref.layers, uanref.norms, uanref.neighbours):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
             members = vars(importlib.import_module(module.name)).values()
             written |= {m for m in members if inspect.isclass(m) and issubclass(m, Layer) and m is not Layer}
@@ -84,6 +84,14 @@ def test_no_parameter_sits_at_a_start_that_hides_a_mistake() -> None:
             assert not np.isin(parameter.value, (0.0, 1.0)).any(), (case.name, name)
 
 
+def test_class_map_and_weights_of_the_neighbours_are_checked() -> None:
+    (alcn,) = check.run(only="AdaptiveLocalContrastNorm")
+    assert alcn.tensors == 2  # the image and the filters' weights
+    clade = CASES["ClassAdaptiveNorm train"].make().to("float32")
+    assert clade.buffers()["class_map"].dtype.kind == "i"
+    assert set(np.unique(clade.buffers()["class_map"])) == {0, 1, 2}
+
+
 # --- running it -----------------------------------------------------------------------------------
 
 
@@ -107,11 +115,6 @@ def test_only_selects_by_name() -> None:
     assert len(check.run(only="BatchNorm")) == sum("BatchNorm" in name for name in CASES)
     with pytest.raises(ValueError, match=r"no case has 'Swish' in its name: try one of .*BatchNorm.*ReLU"):
         check.run(only="Swish")
-
-
-def test_unknown_backends_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown backend"):
-        check.run(backend="jax")
 
 
 @pytest.mark.parametrize("layer", [WrongTanh, BreakingTanh, RealTanh])
@@ -145,6 +148,17 @@ def test_kinks_are_counted() -> None:
     assert row.kinks > 0
 
 
+def test_the_table_as_markdown() -> None:
+    rows = [check.CheckRow("Linear | x", 1.2345e-10, 6, 0, True, "")]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(check.table(rows, plain=True))
+    lines = [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
+    assert lines[0] == "| layer      | worst error | tensors | kinks | status |"
+    assert set(lines[1]) == set("|-")
+    assert "1.2e-10" in lines[2]
+    assert lines[3] == "1 checked, all passed"
+
+
 def test_the_table_fits_80_columns() -> None:
     rows = [check.CheckRow(name, 1.2345e-10, 6, 0, True, "") for name in CASES] + [
         check.CheckRow("Broken", float("nan"), 0, 0, False, "")
@@ -155,32 +169,3 @@ def test_the_table_fits_80_columns() -> None:
     head = " ".join(lines[:2])
     assert all(word in head for word in ("layer", "worst", "error", "tensors", "kinks", "status"))
     assert f"{len(rows)} checked, 1 failed" in lines[-1]
-
-
-# --- on a device ------------------------------------------------------------------------------------
-
-
-def test_the_device_is_compared_with_the_host(strict_cupy: strictcp.Device) -> None:
-    rows = check.run(backend="cupy")
-    assert [row.name for row in rows] == list(CASES)
-    assert all(row.ok for row in rows), "\n".join(row.details for row in rows if not row.ok)
-    assert {row.tensors for row in rows if row.name == "Linear"} == {6}  # y, dx, two gradients, two parameters
-
-
-def test_a_layer_that_differs_on_the_device_fails(
-    strict_cupy: strictcp.Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Drifts(Tanh):
-        def forward(self, x: np.ndarray) -> np.ndarray:
-            return super().forward(x) * (1.0 if backend.name_of(x) == "numpy" else 1.0 + 1e-9)
-
-    monkeypatch.setattr(check, "cases", lambda: [check.Case("Drifts", Drifts, (3, 4), True)])
-    (row,) = check.run(backend="cupy")
-    assert row.status == "FAIL"
-    assert "y 1.0" in row.details
-
-
-def test_without_a_device_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "available", lambda name: (name == "numpy", "no GPU here"))
-    with pytest.raises(backend.BackendUnavailable, match="no GPU here"):
-        check.run(backend="cupy")

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from uanref import __version__, backend
+from uanref import __version__, backend, data
 from uanref.bench import suite
 from uanref.cli import main
-from uanref.experiments import check
+from uanref.experiments import check, compare_report, info
+from uanref.experiments.compare import Comparison, Settings, train_one
 from uanref.layers.activation import Tanh
 from uanref.plots import DPI
 
@@ -271,12 +272,65 @@ def test_a_full_disk_is_one_sentence():
     assert done.stderr == "uanref: No space left on device\n"
 
 
+@pytest.mark.usefixtures("no_driver")
 @pytest.mark.parametrize("command", [["compare"], ["train"], ["check"], ["bench"]])
 def test_cupy_without_a_gpu_is_one_sentence(command, capsys):
     usable, reason = backend.available("cupy")
-    if usable:
-        pytest.skip("CuPy works here")
+    assert not usable
     assert_refused(capsys, [*command, "--backend", "cupy"], " ".join(reason.split()))
+
+
+@pytest.mark.parametrize("command", [["check"], ["bench"], ["train"]])
+def test_an_unknown_backend_is_one_sentence(command, capsys):
+    assert_refused(capsys, [*command, "--backend", "jax"], "unknown backend 'jax'", "numpy, cupy")
+
+
+@pytest.mark.parametrize("kind", ["CompileException", "JitifyException"])
+def test_what_cupy_raises_of_its_own_is_one_sentence(kind, monkeypatch, capsys):
+    def fail(**options):
+        raise type(kind, (Exception,), {"__module__": "cupy.cuda.compiler"})("error:\n" + "x" * 1000)
+
+    monkeypatch.setattr(check, "run", fail)
+    assert_refused(capsys, ["check"], "CuPy failed (error: xxx", "uanref info")
+
+
+def test_other_exceptions_are_not_hidden(monkeypatch):
+    def fail(**options):
+        raise AssertionError("a mistake of ours")
+
+    monkeypatch.setattr(check, "run", fail)
+    with pytest.raises(AssertionError, match="a mistake of ours"):
+        main(["check"])
+
+
+def test_on_a_gpu_all_runs_share_one_process(tmp_path, monkeypatch, capsys):
+    """The host in the place of the GPU: what is tested is how many processes start and what is said and kept."""
+    used = []
+
+    def unordered(function, tasks, jobs):
+        used.append(jobs)
+        yield from ()
+
+    monkeypatch.setattr(backend, "available", lambda name: (True, "pretended"))
+    monkeypatch.setattr(backend, "module", lambda name: np)
+    monkeypatch.setattr("uanref.experiments.parallel.unordered", unordered)
+    arguments = ["compare", "--model", "mlp", "--norms", "none", "--seeds", "4", "--out", str(tmp_path / "r")]
+    monkeypatch.setattr("uanref.experiments.compare.try_out", lambda settings: data.load("digits"))
+    assert main([*arguments, "--backend", "cupy", "--jobs", "3"]) == 130  # nothing ran
+    assert "all runs share the GPU in one process: --jobs 3 is not used" in capsys.readouterr().err
+    assert main([*arguments, "--backend", "cupy"]) == 130
+    assert "--jobs" not in capsys.readouterr().err
+    assert main([*arguments, "--jobs", "3"]) == 130
+    assert used == [1, 1, 3]
+
+
+def test_results_name_the_gpu(tmp_path, monkeypatch):
+    comparison = Comparison(Settings(model="mlp", norms=("none",), epochs=1, seeds=1), "split")
+    comparison.runs.append(train_one(comparison.settings, "none", 0.01, 0))
+    object.__setattr__(comparison.settings, "backend", "cupy")
+    monkeypatch.setattr(info, "device", lambda: {"GPU": "a card"})
+    compare_report.write(comparison, tmp_path, "uanref compare")
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["device"] == {"GPU": "a card"}
 
 
 def test_failures_while_writing_leave_no_half_files(tmp_path, capsys, monkeypatch):
@@ -536,7 +590,7 @@ def test_check_passes_its_options_on(monkeypatch, capsys):
     assert "1 checked, all passed" in out
     assert "not shown" not in out
     assert err == ""
-    assert asked == {"backend": "numpy", "seed": 3, "only": "linear"}
+    assert asked == {"seed": 3, "only": "linear"}
 
 
 def test_check_shows_the_details_of_what_failed(monkeypatch, capsys):
@@ -570,7 +624,7 @@ def test_bench_writes_json(tmp_path, monkeypatch, capsys):
     path = tmp_path / "bench.json"
     assert main(["bench", "--repeats", "2", "--only", "conv", "--json", str(path)]) == 0
     assert capsys.readouterr().out == "measured\n"
-    expected = [{"backend": "numpy", "repeats": 2, "only": "conv"}]
+    expected = [{"repeats": 2, "only": "conv"}]
     assert json.loads(path.read_text(encoding="utf-8")) == expected
     assert_refused(capsys, ["bench", "--json", tmp_path / "no" / "x.json"], "--json", "there is no folder")
     assert_refused(capsys, ["bench", "--repeats", "0"], "--repeats", ">= 1")

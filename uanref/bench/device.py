@@ -278,7 +278,7 @@ def report(rows: list[Row]) -> Group:
 
 def table(rows: list[Row]) -> Table:
     """Return the numbers."""
-    made = Table(title="a pass in train mode, median of repeats", show_edge=False, pad_edge=False)
+    made = Table(title="a pass in train mode, median of repeats", show_edge=False, pad_edge=False, padding=(0, 0))
     for heading in ("case", "pass", "code"):
         made.add_column(heading, no_wrap=True)
     for heading in ("ms", "array/\nfused", "arrays", "GB/s", "of\ncopy", "peak\nMB"):

@@ -1,0 +1,150 @@
+"""``uanref bench --backend cupy``: what is counted, and that it runs on the emulated device. Never how fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from support.devices import Device
+
+from uanref import backend
+from uanref.bench import device
+from uanref.cli import main
+
+SMALL = (2, 3, 8, 9)
+BYTES = 4 * 2 * 3 * 8 * 9
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {
+        "batchnorm": lambda: device._batch_norm(3),
+        "uan": lambda: device._uan(3, "batch"),
+        "uan-learned": lambda: device._uan(3, "learned"),
+        "conv-16-32": lambda: device._conv(3, 4),
+    }
+    cases = {
+        name: dataclasses.replace(device.CASES[name], make=make, shape=SMALL)  # type: ignore[arg-type]
+        for name, make in made.items()
+    }
+    monkeypatch.setattr(device, "CASES", cases)
+    monkeypatch.setattr(device, "CALLS", 2)
+
+
+def row(**changes: object) -> device.Row:
+    fields = {
+        "case": "batchnorm",
+        "what": "BatchNorm, (256, 64, 32, 32)",
+        "direction": "backward",
+        "code": "fused",
+        "ms": 1234.5678,
+        "speedup": 123.45,
+        "moved_bytes": 100,
+        "least_bytes": 60,
+        "gb_per_s": 3210.9,
+        "of_copy": 0.987,
+        "least_of_copy": 0.5,
+        "peak_mb": 2345.6,
+        "copy_gb_per_s": 3300.0,
+        "device": "a card",
+    }
+    return device.Row(**(fields | changes))  # type: ignore[arg-type]
+
+
+def printed(rows: list[device.Row]) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(device.report(rows))
+    return console.file.getvalue().splitlines()
+
+
+def test_the_suite_measures_what_was_promised() -> None:
+    norms = {name: case for name, case in device.CASES.items() if case.moved is not None}
+    assert {name: (case.moved, case.least) for name, case in norms.items()} == {
+        "batchnorm": ((3, 5), (2, 3)),
+        "uan": ((3, 5), (2, 3)),
+        "uan-learned": ((2, 3), (2, 3)),
+    }
+    assert all(case.shape == (256, 64, 32, 32) for case in norms.values())
+
+
+@pytest.mark.slow
+def test_rows(small: None, emulated: Device) -> None:
+    rows = device.run(repeats=1)
+    assert [(row.case, row.direction, row.code) for row in rows] == [
+        (name, direction, code)
+        for name in device.CASES
+        for direction in ("forward", "backward")
+        for code in ("array", "fused")
+    ]
+    for row in rows:
+        assert row.ms > 0
+        assert (row.speedup is None) == (row.code == "array")
+        assert row.copy_gb_per_s > 0
+        y_bytes = BYTES if row.case != "conv-16-32" else BYTES * 4 // 3
+        assert row.peak_mb >= y_bytes / 1e6  # at least the output
+        if row.moved_bytes is not None:
+            i = ("forward", "backward").index(row.direction)
+            assert row.moved_bytes == device.CASES[row.case].moved[i] * BYTES  # type: ignore[index]
+            assert row.gb_per_s == pytest.approx(row.moved_bytes / row.ms / 1e6)
+            assert row.of_copy == pytest.approx(row.gb_per_s / row.copy_gb_per_s)
+            assert row.least_of_copy / row.of_copy == pytest.approx(row.least_bytes / row.moved_bytes)  # type: ignore[operator]
+    # The kernels keep nothing of K times the size of x.
+    peaks = {row.code: row.peak_mb for row in rows if (row.case, row.direction) == ("uan", "forward")}
+    assert peaks["fused"] < peaks["array"]
+    assert all("%" in line for line in printed(rows) if line.startswith("batchnorm") and "ward" in line)
+
+
+@pytest.mark.slow
+def test_the_command(small: None, emulated: Device, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bench.json"
+    arguments = ["bench", "--backend", "cupy", "--only", "batchnorm", "--repeats", "1", "--json", str(path)]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "a copy of x reaches" in " ".join(out.split())
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    assert [row["code"] for row in rows] == ["array", "fused", "array", "fused"]
+    assert all(row["case"] == "batchnorm" and row["device"] for row in rows)
+
+
+@pytest.mark.smoke
+def test_the_peak_of_a_pass_is_what_it_held_at_most(emulated: Device) -> None:
+    class Holds:
+        """Forward holds 3 blocks at its highest and leaves one, backward adds 2."""
+
+        def forward(self, x: np.ndarray) -> np.ndarray:
+            cupy = backend.module("cupy")
+            first, second = cupy.empty(1024), cupy.empty(1024)  # noqa: RUF059
+            self.kept = cupy.empty(1024)
+            return self.kept
+
+        def backward(self, dy: np.ndarray) -> np.ndarray:
+            cupy = backend.module("cupy")
+            first = cupy.empty(1024)
+            return first + self.kept
+
+    x = backend.to_device(np.ones(3), "cupy")
+    assert device._peaks(Holds(), x, x, "array") == (3 * 8192, 3 * 8192)  # type: ignore[arg-type]
+
+
+def test_the_report_fits_80_columns() -> None:
+    rows = [row(case=name, code=code) for name in device.CASES for code in device.CODES]
+    rows.append(row(case="conv-16-32", moved_bytes=None, least_bytes=None, gb_per_s=None, of_copy=None, speedup=None))
+    lines = printed(rows)
+    assert max(map(len, lines)) <= 80
+    numbers = next(line for line in lines if line.startswith("uan-learned"))
+    assert all(text in numbers for text in ("backward", "1234.568", "123.5", "3 (3)", "3211", "99 %", "2345.6"))
+    text = " ".join(" ".join(lines).split())
+    assert "On a card." in text
+    assert "a copy of x reaches 3300 GB/s" in text
+
+
+def test_an_unknown_case_names_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"unknown case 'fft' on cupy: expected one of batchnorm, uan, uan-learned"):
+        device.run(only="fft")
+    with pytest.raises(ValueError, match="repeats must be >= 1"):
+        device.run(repeats=0)
