@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, draw_array, shake
+from support.layouts import on_device
 
 from uanref import backend, gradcheck
 from uanref.kernels import columns as kernel
@@ -63,29 +64,22 @@ def test_kernels_equal_the_array_code_bit_by_bit(
     shape: tuple, window: tuple, stride: tuple, dilation: tuple, margins: tuple, dtype: str, layout: str, seed: int
 ) -> None:
     geometry = window, stride, dilation, margins
-    x = draw_array(shape, seed, dtype=dtype, layout=layout)
-    entries = draw_array((*shape[:2], *window, *positions(shape, *geometry)), seed + 1, dtype=dtype, layout=layout)
+    x = draw_array(shape, seed, dtype=dtype)
+    entries = draw_array((*shape[:2], *window, *positions(shape, *geometry)), seed + 1, dtype=dtype)
 
     expected = np.empty(entries.shape, dtype)
     kernel.reference_im2col(x, *geometry, out=expected)
     found, around = guarded(entries.shape, dtype)
-    kernel.im2col(on_device(x), *geometry, out=found)
+    kernel.im2col(on_device(x, layout), *geometry, out=found)
     np.testing.assert_array_equal(backend.to_host(found), expected)
     assert_unharmed(around)
 
     expected = np.empty(shape, dtype)
     kernel.reference_col2im(entries, *geometry, out=expected)
     found, around = guarded(shape, dtype)
-    kernel.col2im(on_device(entries), *geometry, out=found)
+    kernel.col2im(on_device(entries, layout), *geometry, out=found)
     np.testing.assert_array_equal(backend.to_host(found), expected)
     assert_unharmed(around)
-
-
-def on_device(x: np.ndarray) -> Any:
-    """Move ``x`` with its axes in memory as they are on the host where they are turned (a copy may straighten them)."""
-    if x.flags.f_contiguous and not x.flags.c_contiguous:
-        return backend.to_device(np.ascontiguousarray(x.T), "cupy").T
-    return backend.to_device(x, "cupy")
 
 
 @FEW

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, close, draw_array
+from support.layouts import on_device
 
 from uanref import backend, gradcheck
 from uanref.kernels import softmax_cross_entropy as kernel
@@ -33,23 +34,11 @@ def draw_targets(samples: int, classes: int, seed: int, kind: str) -> np.ndarray
     return rng.integers(0, min(classes, 128), samples).astype(kind)
 
 
-def run(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> list[np.ndarray]:
+def run(logits: np.ndarray, targets: np.ndarray, smoothing: float, layout: str = "C") -> list[np.ndarray]:
     """Loss, log p and gradient from the kernels, as host arrays."""
-    on_device = move(targets)
-    loss, log_p = kernel.forward(move(logits), on_device, smoothing)
-    return [backend.to_host(a) for a in (loss, log_p, kernel.backward(log_p, on_device, smoothing))]
-
-
-def move(array: np.ndarray):
-    """Move to the device with the strides that the host array has (a plain copy would straighten them)."""
-    if array.ndim == 2 and not array.flags.c_contiguous and array.flags.f_contiguous:
-        return backend.to_device(np.ascontiguousarray(array.T), "cupy").T
-    if array.ndim == 2 and array.strides[0] > array.shape[1] * array.strides[1]:
-        wide = np.repeat(array, 2, axis=1)
-        return backend.to_device(wide, "cupy")[:, ::2]
-    if array.strides[0] < 0:
-        return backend.to_device(np.ascontiguousarray(array[::-1]), "cupy")[::-1]
-    return backend.to_device(array, "cupy")
+    moved = on_device(targets, layout if targets.ndim == 2 else "strided")
+    loss, log_p = kernel.forward(on_device(logits, layout), moved, smoothing)
+    return [backend.to_host(a) for a in (loss, log_p, kernel.backward(log_p, moved, smoothing))]
 
 
 @given(
@@ -59,19 +48,21 @@ def move(array: np.ndarray):
     labels=st.sampled_from(LABELS),
     smoothing=st.sampled_from([0.0, 0.1, 1.0]),
     scale=st.sampled_from([1.0, 30.0, 1e4]),
+    apart=st.sampled_from([0.0, -1e4, 1e4]),
     dtype=st.sampled_from(["float64", "float32"]),
     layout=st.sampled_from(LAYOUTS),
     seed=st.integers(0, 10**6),
 )
 def test_kernels_equal_the_array_code(
-    samples: int, classes: int, soft: bool, labels: str, smoothing: float, scale: float, dtype: str, layout: str,
-    seed: int,
+    samples: int, classes: int, soft: bool, labels: str, smoothing: float, scale: float, apart: float,
+    dtype: str, layout: str, seed: int,
 ) -> None:  # fmt: skip
-    logits = (draw_array((samples, classes), seed, layout=layout) * scale).astype(dtype)
+    logits = draw_array((samples, classes), seed) * scale + apart * np.arange(samples)[:, None]
+    logits = logits.astype(dtype)
     targets = draw_targets(samples, classes, seed, dtype if soft else labels)
     exact = logits.astype("float64"), targets.astype("float64") if soft else targets
 
-    loss, log_p, d_logits = run(logits, targets, smoothing)
+    loss, log_p, d_logits = run(logits, targets, smoothing, layout)
     expected_loss, expected_log_p = kernel.reference_forward(*exact, smoothing)
     expected_d_logits = kernel.reference_backward(expected_log_p, exact[1], smoothing)
 
@@ -136,15 +127,15 @@ def test_the_loss_by_kernels_is_the_loss_by_operations(soft: bool, classes: int)
     logits, targets = draw_array((4, classes), 1), draw_targets(4, classes, 2, "float64" if soft else "int64")
     expected_criterion = SoftmaxCrossEntropy(0.2)
     expected = expected_criterion(logits, targets), expected_criterion.backward()
-    on_device = backend.to_device(logits, "cupy"), backend.to_device(targets, "cupy")
+    moved = on_device(logits), on_device(targets)
     for fused in (True, False):
         criterion = SoftmaxCrossEntropy(0.2)
         with backend.fused(fused):
-            found = criterion(*on_device), criterion.backward()
+            found = criterion(*moved), criterion.backward()
         for ours, value in zip(found, expected, strict=True):
             np.testing.assert_allclose(backend.to_host(ours), value, rtol=1e-12, atol=1e-15)
-    np.testing.assert_array_equal(backend.to_host(on_device[0]), logits)
-    np.testing.assert_array_equal(backend.to_host(on_device[1]), targets)
+    np.testing.assert_array_equal(backend.to_host(moved[0]), logits)
+    np.testing.assert_array_equal(backend.to_host(moved[1]), targets)
 
 
 @pytest.mark.parametrize("soft", [False, True])
