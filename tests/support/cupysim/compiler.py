@@ -21,8 +21,9 @@ from .environment import COMPILER, CUPY_VERSION, INCLUDE, cache_folder, compiler
 
 # -ffp-contract=off: a product and a sum round twice, as NumPy's do.
 # -fno-gnu-unique: shared memory of equally named functions in two libraries stays two variables.
+# -fdata-sections: a section for each variable, so that the linker can collect those in shared memory.
 # -fpermissive: what NVRTC lets pass in CuPy's own headers.
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-w", "-fpermissive", "-ffp-contract=off", "-fno-gnu-unique")
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-w", "-fpermissive", "-ffp-contract=off", "-fno-gnu-unique", "-fdata-sections")
 LAUNCHER = "cupysim_run_"
 
 
@@ -113,7 +114,8 @@ def _build(source: str, options: list[str], header: str | None, *, counted: bool
     with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
         file, made = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.so"
         file.write_text(source, encoding="utf-8")
-        _run([COMPILER, *flags, "-shared", *includes, str(file), "-o", str(made)])
+        linking = ["-shared", f"-Wl,-T,{INCLUDE / 'cupysim' / 'shared.ld'}"]
+        _run([COMPILER, *flags, *linking, *includes, str(file), "-o", str(made)])
         os.replace(made, library)  # whole or not at all, whoever else builds the same
     return library
 

@@ -79,10 +79,10 @@ def counting() -> Iterator[Counts]:
         _active[:] = [other for other in _active if other is not counts]
 
 
-def launched(launch: Launch) -> None:
+def launched(name: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int) -> None:
     """Note a kernel launch."""
     for counts in _active:
-        counts.launches.append(launch)
+        counts.launches.append(Launch(name, grid, block, shared_bytes))
 
 
 def called(name: str) -> None:

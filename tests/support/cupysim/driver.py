@@ -66,12 +66,11 @@ class _Function:
 class _Stacks:
     """Memory for the stacks of a block's threads, shared by all kernels; the system gives pages as they are touched."""
 
-    bytes_each = 64 << 10
-
     def __init__(self) -> None:
-        size = self.bytes_each * (4 if is_sanitized() else 1)
-        self.bytes_each = size
-        self._memory = mmap.mmap(-1, size * _MAX_THREADS)
+        # Stacks of a power of two bytes would compete for the same few lines of every cache.
+        self.bytes_each = (32 << 10) * (4 if is_sanitized() else 1) + 320
+        size = self.bytes_each * _MAX_THREADS
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
 
 
@@ -108,18 +107,23 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         kernel: int, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
         shared_bytes: int, stream: int, arguments: int, extra: int,
     ) -> None:  # fmt: skip
-        function, grid, block = kernels[kernel], (gx, gy, gz), (bx, by, bz)
-        if (
-            not all(1 <= n <= limit for n, limit in zip((*grid, *block), (*_MAX_GRID, *_MAX_BLOCK), strict=True))
-            or bx * by * bz > _MAX_THREADS
-            or shared_bytes > function.max_dynamic_shared
+        function = kernels[kernel]
+        if not (
+            0 < gx <= _MAX_GRID[0]
+            and 0 < gy <= _MAX_GRID[1]
+            and 0 < gz <= _MAX_GRID[2]
+            and 0 < bx <= _MAX_BLOCK[0]
+            and 0 < by <= _MAX_BLOCK[1]
+            and 0 < bz <= _MAX_BLOCK[2]
+            and bx * by * bz <= _MAX_THREADS
+            and shared_bytes <= function.max_dynamic_shared
         ):
             raise module.CUDADriverError(_INVALID_VALUE)
-        counters.launched(counters.Launch(function.name, grid, block, shared_bytes))
-        if function.has_fibers and not stacks:
-            stacks.append(_Stacks())
-        asked = _Launch(grid, block, shared_bytes, _reversed, function.has_fibers, arguments)
-        if stacks:
+        counters.launched(function.name, (gx, gy, gz), (bx, by, bz), shared_bytes)
+        asked = _Launch((gx, gy, gz), (bx, by, bz), shared_bytes, _reversed, function.has_fibers, arguments)
+        if function.has_fibers:
+            if not stacks:
+                stacks.append(_Stacks())
             asked.stacks, asked.stack_bytes = stacks[0].address, stacks[0].bytes_each
         function.run(ctypes.byref(asked))
         if asked.fault:

@@ -97,5 +97,4 @@ def sanitized_environment() -> dict[str, str]:
         "CUPYSIM_CXXFLAGS": " ".join([*extra_flags(), "-fsanitize=address", "-g1"]),
         "LD_PRELOAD": library,
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
-        "PYTHONMALLOC": "malloc",
     }

@@ -7,7 +7,7 @@ import sys
 import types
 from typing import Any
 
-from . import bindings, compiler, cublas, driver, runtime
+from . import bindings, compiler, cublas, driver, memory, runtime
 from .environment import is_sanitized, missing
 from .errors import Unavailable, refuse
 
@@ -56,8 +56,23 @@ def install() -> types.ModuleType:
     cupys_compiler._compile_module_with_cache = _compile
     if is_sanitized():
         cupy.cuda.set_allocator(None)  # an allocation for each array: the sanitizer watches the bytes around it
+    _poison_fresh_arrays()
     _installed.append(cupy)
     return cupy
+
+
+def _poison_fresh_arrays() -> None:
+    """Fill what CuPy's memory pool hands out a second time, as fresh memory is filled."""
+    from cupy.cuda import memory_hook
+
+    class Poison(memory_hook.MemoryHook):
+        name = "cupysim"
+
+        def malloc_postprocess(self, **about: int) -> None:
+            if about["mem_ptr"]:  # 0 if there was no memory left
+                memory.fill(about["mem_ptr"], memory.POISON, about["mem_size"])
+
+    Poison().__enter__()  # for the life of the process
 
 
 def _compile(

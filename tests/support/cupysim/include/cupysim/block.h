@@ -29,8 +29,9 @@ constexpr unsigned char poison = 0xCC;
 
 constexpr unsigned max_threads = 1024, lanes = 32, max_dynamic_shared = 227 * 1024;
 alignas(16) static char dynamic_shared[max_dynamic_shared];
+extern "C" __attribute__((visibility("hidden"))) char cupysim_shared_begin[], cupysim_shared_end[];  // see shared.ld
 
-enum class State { ready, at_barrier, at_warp, finished };
+enum State { ready, at_barrier, at_warp, finished };
 enum class WarpFunction { sync, shuffle, ballot, any, all };
 
 struct Thread {
@@ -46,16 +47,25 @@ struct Thread {
   int source;
 
   unsigned lane() const { return number % lanes; }
+  void enter(State next);
 };
 
 static Launch* launch;
 static Thread threads[max_threads];
 static unsigned thread_count;
+static unsigned in_state[4];  // how many threads of the block are in each state
 static Thread* running;
 static Fiber scheduler;
 static void (*run_kernel)();
 static bool stopped;
 
+inline void Thread::enter(State next) {
+  --in_state[state];
+  ++in_state[next];
+  state = next;
+}
+
+// End the kernel with a fault.
 __attribute__((format(printf, 1, 2))) inline void stop(const char* format, ...) {
   if (stopped) return;
   stopped = true;
@@ -78,27 +88,27 @@ extern "C" inline __attribute__((noinline)) void cupysim_wait() {
 inline void thread_main() {
   Fiber::arrive(scheduler);
   run_kernel();
-  running->state = State::finished;
+  running->enter(finished);
   Fiber::jump(running->fiber, scheduler);
 }
 
 // The k-th thread to run, or the k-th block, of n.
-inline unsigned turn(unsigned k, unsigned n) { return launch->reversed ? n - 1 - k : k; }
+inline uint64_t turn(uint64_t k, uint64_t n) { return launch->reversed ? n - 1 - k : k; }
 
-inline uint3 unravel(unsigned number, const unsigned* shape) {
-  return {number % shape[0], number / shape[0] % shape[1], number / shape[0] / shape[1]};
+inline uint3 unravel(uint64_t number, const unsigned* shape) {
+  return {unsigned(number % shape[0]), unsigned(number / shape[0] % shape[1]), unsigned(number / shape[0] / shape[1])};
 }
 
 // Let every thread run until it waits or finishes.
 inline void run_ready() {
   for (unsigned k = 0; k < thread_count && !stopped; ++k) {
     Thread& thread = threads[turn(k, thread_count)];
-    if (thread.state != State::ready) continue;
+    if (thread.state != ready) continue;
     running = &thread;
     threadIdx = thread.index;
     Fiber::jump(scheduler, thread.fiber);
-    if (thread.fiber.overflowed()) stop("thread %u needs more than %zu bytes of stack", thread.number,
-                                        launch->stack_bytes);
+    if (thread.state == finished && thread.fiber.overflowed())
+      stop("thread %u needs more than %zu bytes of stack", thread.number, launch->stack_bytes);
   }
 }
 
@@ -109,12 +119,12 @@ inline bool release_warps() {
     Thread* warp = threads + first;
     unsigned width = thread_count - first < lanes ? thread_count - first : lanes;
     for (unsigned lane = 0; lane < width; ++lane) {
-      if (warp[lane].state != State::at_warp) continue;
+      if (warp[lane].state != at_warp) continue;
       unsigned mask = warp[lane].mask, votes = 0, members = 0;
       bool complete = true;
       for (unsigned other = 0; other < width; ++other) {
-        if (!(mask >> other & 1u) || warp[other].state == State::finished) continue;
-        complete &= warp[other].state == State::at_warp && warp[other].mask == mask;
+        if (!(mask >> other & 1u) || warp[other].state == finished) continue;
+        complete &= warp[other].state == at_warp && warp[other].mask == mask;
         if (!complete) break;
         if (warp[other].function != warp[lane].function)
           return stop("lanes %u and %u of the warp of thread %u call different functions with the mask %08x", lane, other,
@@ -135,7 +145,7 @@ inline bool release_warps() {
             if (members >> member.source & 1u) member.received = warp[member.source].given;
             else std::memset(&member.received, poison, sizeof member.received);
         }
-        member.state = State::ready;
+        member.enter(ready);
       }
       released = true;
     }
@@ -143,30 +153,36 @@ inline bool release_warps() {
   return released;
 }
 
-// Nobody is ready, no warp can go on: let all threads pass the barrier, or say why they cannot.
+// All threads wait at the barrier: let them pass, if it is one and the same for all.
 inline void release_barrier() {
-  const Thread* waiting = nullptr;
-  for (unsigned t = 0; t < thread_count && !waiting; ++t)
-    if (threads[t].state == State::at_barrier) waiting = &threads[t];
   for (unsigned t = 0; t < thread_count; ++t) {
-    const Thread& other = threads[t];
-    if (other.state == State::at_warp)
-      return stop("thread %u waits for lanes of its warp (mask %08x) that never call the same function with this mask",
-                  other.number, other.mask);
-    if (other.state == State::finished)
-      return stop("thread %u has left the kernel while thread %u waits at __syncthreads() in line %d", other.number,
-                  waiting->number, waiting->line);
-    if (other.line != waiting->line)
-      return stop("threads %u and %u wait at different __syncthreads(), in lines %d and %d", waiting->number,
-                  other.number, waiting->line, other.line);
+    if (threads[t].line != threads[0].line)
+      return stop("threads 0 and %u wait at different __syncthreads(), in lines %d and %d", t, threads[0].line,
+                  threads[t].line);
+    threads[t].state = ready;
   }
-  for (unsigned t = 0; t < thread_count; ++t) threads[t].state = State::ready;
+  in_state[ready] = thread_count;
+  in_state[at_barrier] = 0;
 }
 
-inline bool all_finished() {
-  for (unsigned t = 0; t < thread_count; ++t)
-    if (threads[t].state != State::finished) return false;
-  return true;
+// Nobody can go on: say why.
+inline void stop_deadlock() {
+  const Thread* example[4] = {};  // of each state
+  for (unsigned t = thread_count; t--;) example[threads[t].state] = &threads[t];
+  if (const Thread* lane = example[at_warp])
+    return stop("thread %u waits for lanes of its warp (mask %08x) that never call the same function with this mask",
+                lane->number, lane->mask);
+  stop("thread %u has left the kernel while thread %u waits at __syncthreads() in line %d", example[finished]->number,
+       example[at_barrier]->number, example[at_barrier]->line);
+}
+
+// What stays the same for all blocks of a launch.
+inline void prepare_threads() {
+  for (unsigned t = 0; t < thread_count; ++t) {
+    threads[t].index = unravel(t, launch->block);
+    threads[t].number = t;
+    threads[t].fiber.own(launch->stacks + t * launch->stack_bytes, launch->stack_bytes);
+  }
 }
 
 inline void run_block() {
@@ -178,16 +194,28 @@ inline void run_block() {
     return;
   }
   for (unsigned t = 0; t < thread_count; ++t) {
-    threads[t].index = unravel(t, launch->block);
-    threads[t].number = t;
-    threads[t].state = State::ready;
-    threads[t].fiber.start(launch->stacks + t * launch->stack_bytes, launch->stack_bytes, thread_main);
+    threads[t].state = ready;
+    threads[t].fiber.start(thread_main);
   }
+  in_state[ready] = thread_count;
+  in_state[at_barrier] = in_state[at_warp] = in_state[finished] = 0;
   while (!stopped) {
     run_ready();
-    if (stopped || all_finished()) return;
-    if (!release_warps() && !stopped) release_barrier();
+    if (stopped || in_state[finished] == thread_count) return;
+    if (in_state[at_barrier] == thread_count) release_barrier();
+    else if (!(in_state[at_warp] && release_warps()) && !stopped) stop_deadlock();
   }
+}
+
+// A block finds nothing in its shared memory: neither zeros nor what the block before it left there.
+inline void forget_shared() {
+  std::memset(dynamic_shared, poison, launch->shared_bytes);
+#if defined(__SANITIZE_ADDRESS__)  // which has its own marks between variables
+  size_t used = (launch->shared_bytes + 7) / 8 * 8;
+  __asan_poison_memory_region(dynamic_shared + used, sizeof dynamic_shared - used);
+#else
+  std::memset(cupysim_shared_begin, poison, cupysim_shared_end - cupysim_shared_begin);
+#endif
 }
 
 // The kernel's arguments, as cuLaunchKernel gets them: an array of their addresses.
@@ -209,10 +237,14 @@ struct Grid<kernel> {
     gridDim = dim3(launch->grid[0], launch->grid[1], launch->grid[2]);
     blockDim = dim3(launch->block[0], launch->block[1], launch->block[2]);
     thread_count = blockDim.x * blockDim.y * blockDim.z;
-    unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
-    for (unsigned k = 0; k < blocks && !stopped; ++k) {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(dynamic_shared, sizeof dynamic_shared);
+#endif
+    if (launch->fibers) prepare_threads();
+    uint64_t blocks = uint64_t(gridDim.x) * gridDim.y * gridDim.z;
+    for (uint64_t k = 0; k < blocks && !stopped; ++k) {
       blockIdx = unravel(turn(k, blocks), launch->grid);
-      std::memset(dynamic_shared, poison, launch->shared_bytes);
+      forget_shared();
       run_block();
     }
   }
@@ -222,7 +254,7 @@ struct Grid<kernel> {
 
 // Wait until all threads of the block are here.
 inline void __syncthreads(int line = __builtin_LINE()) {
-  cupysim::running->state = cupysim::State::at_barrier;
+  cupysim::running->enter(cupysim::at_barrier);
   cupysim::running->line = line;
   cupysim::cupysim_wait();
 }

@@ -86,16 +86,18 @@ struct Fiber {
   uint64_t& lowest_word() const { return *reinterpret_cast<uint64_t*>(stack); }
   bool overflowed() const { return lowest_word() != untouched; }
 
-  // Give the fiber a stack, on which the next jump to it calls `entry`. That never returns.
-  void start(char* stack_, size_t bytes, void (*entry)()) {
+  // Use this memory as the stack.
+  void own(char* stack_, size_t bytes) {
     stack = stack_;
     stack_bytes = bytes;
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(stack, bytes);  // what a function that was abandoned there left behind
 #endif
     lowest_word() = untouched;
-    context.prepare(stack, bytes, entry);
   }
+
+  // Let the next jump to this fiber call `entry`, which never returns.
+  void start(void (*entry)()) { context.prepare(stack, stack_bytes, entry); }
 
   // Leave `from` and continue `to`. The sanitizer is told which stack is the current one.
   static void jump(Fiber& from, Fiber& to) {

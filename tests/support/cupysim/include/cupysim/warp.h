@@ -14,7 +14,7 @@ inline uint64_t exchange(WarpFunction function, unsigned mask, uint64_t value, i
   self.mask = mask;
   self.given = value;
   self.source = source;
-  self.state = State::at_warp;
+  self.enter(at_warp);
   cupysim_wait();
   return self.received;
 }
