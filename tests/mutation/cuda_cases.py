@@ -48,40 +48,78 @@ class DeviceCase(NamedTuple):
 def cases() -> list[DeviceCase]:
     """Return every case."""
     catalogue = [_layer(case.name, case.make, case.shape) for case in check.cases()]
-    return [*catalogue, *_shapes(), *_optimizers()]
+    return [*catalogue, *_batch_norms(), *_uans(), *_losses(), *_optimizers()]
 
 
-def _layer(name: str, make: Callable[[], Layer], shape: tuple[int, ...], offset: float = 0.0) -> DeviceCase:
+def _layer(
+    name: str,
+    make: Callable[[], Layer],
+    shape: tuple[int, ...],
+    scale: float = 1.0,
+    offset: float = 0.0,
+    keep: tuple[str, ...] = (),
+) -> DeviceCase:
+    """A layer's outputs, gradients and state (or of these ``keep`` alone) for normally distributed numbers."""
+
     def compute(device: str) -> dict[str, Array]:
-        x = offset + np.random.default_rng(SEED).standard_normal(shape)
-        return check.outputs(make().to(device), backend.to_device(x, device), SEED)
+        x = offset + scale * np.random.default_rng(SEED).standard_normal(shape)
+        found = check.outputs(make().to(device), backend.to_device(x, device), SEED)
+        return {key: value for key, value in found.items() if not keep or key in keep}
 
     return DeviceCase(name, int(np.prod(shape)), compute)
 
 
-def _shapes() -> list[DeviceCase]:
-    def uan(**options: object) -> Layer:
-        return _spread(UAN(2, **options, dtype="float64"))  # type: ignore[arg-type]
+def _batch_norms() -> list[DeviceCase]:
+    def batch_norm(**options: object) -> Layer:
+        return _spread(BatchNorm(2, dtype="float64", **options))  # type: ignore[arg-type]
 
+    return [
+        _layer("BatchNorm, several parts", batch_norm, SEVERAL_PARTS, offset=3.0),
+        # The mean of equal numbers is that number, and y is 0 to the bit.
+        _layer(
+            "BatchNorm, constant", lambda: BatchNorm(2, affine=False, dtype="float64"), SEVERAL_PARTS, 0.0, 0.1, ("y",)
+        ),
+        # Far from 0 a part's mean is rounded, its scatter must not be.
+        _layer("BatchNorm, far from 0", batch_norm, (400, 2, 7), 1.0, 1e12, ("running_var",)),
+    ]
+
+
+def _uans() -> list[DeviceCase]:
+    def uan(channels: int = 2, **options: object) -> Layer:
+        return _spread(UAN(channels, **options, dtype="float64"))  # type: ignore[arg-type]
+
+    return [
+        _layer("UAN, several parts", uan, SEVERAL_PARTS),
+        _layer("UAN learned, several parts", lambda: uan(statistics="learned"), SEVERAL_PARTS),
+        _layer("UAN, a component without samples", _without_samples, (5, 2)),
+        _layer("UAN, many channels", lambda: uan(300), (3, 300)),
+    ]
+
+
+def _losses() -> list[DeviceCase]:
     draw = np.random.default_rng(SEED)
     labels, soft = draw.integers(0, 600, size=3), draw.uniform(0.0, 1.0, (3, 600))  # rows that do not sum to 1
     many = draw.integers(0, 2, size=5000)
     return [
-        _layer("BatchNorm, several parts", lambda: _spread(BatchNorm(2, dtype="float64")), SEVERAL_PARTS, 3.0),
-        _layer("UAN, several parts", uan, SEVERAL_PARTS),
-        _layer("UAN learned, several parts", lambda: uan(statistics="learned"), SEVERAL_PARTS),
-        _layer("UAN, a component without samples", _without_samples, (5, 2)),
         _layer("SoftmaxCrossEntropy, long rows", lambda: LossLayer(SoftmaxCrossEntropy(0.1), labels), (3, 600)),
-        _layer("SoftmaxCrossEntropy soft, long rows", lambda: LossLayer(SoftmaxCrossEntropy(), soft), (3, 600)),
+        # Without the row's maximum the exponentials would overflow.
+        _layer("SoftmaxCrossEntropy soft, large", lambda: LossLayer(SoftmaxCrossEntropy(), soft), (3, 600), 1e3),
+        _layer("SoftmaxCrossEntropy soft, 40", lambda: LossLayer(SoftmaxCrossEntropy(), soft[:, :40]), (3, 40), 1e3),
         _layer("SoftmaxCrossEntropy, many rows", lambda: LossLayer(SoftmaxCrossEntropy(), many), (5000, 2)),
     ]
 
 
 def _spread(layer: Layer) -> Layer:
-    """Move every parameter off its start: a scale of 1 or a bias of 0 would hide a missing factor."""
+    """Move every parameter and running average off its start: a scale of 1 or a mean of 0 would hide much."""
     draw = np.random.default_rng(SEED)
     for parameter in layer.parameters().values():
         parameter.value = parameter.value + draw.uniform(-0.4, 0.4, size=parameter.shape)
+    layer.load_state_dict(
+        {
+            name: array + draw.uniform(0.1, 0.4, array.shape) if name.startswith("running") else array
+            for name, array in layer.state_dict().items()
+        }
+    )
     return layer
 
 

@@ -11,19 +11,23 @@ import functools
 import json
 import multiprocessing
 import os
+import re
 import signal
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mutation import cuda_cases
 from mutation.cuda_cases import DeviceCase
+from mutation.cuda_memory import GuardedMemory
 from mutation.cuda_operators import Slip, slips
 from mutation.gate import Outcome, Verdict, check_list, load_equivalent
 from mutation.targets import ROOT, Target
+from uanref import backend, kernels
 from uanref.backend import Array
 from uanref.kernels import launch
 
@@ -83,15 +87,27 @@ def _forget_kernels() -> None:
     launch._module.cache_clear()
 
 
+class Noted(NamedTuple):
+    """What was asked for: modules, and kernels as (file, name)."""
+
+    modules: set[Module]
+    kernels: set[tuple[str, str]]
+
+
 @contextlib.contextmanager
-def noting() -> Iterator[set[Module]]:
-    """Note which modules are compiled inside this block."""
-    found: set[Module] = set()
+def noting() -> Iterator[Noted]:
+    """Note what is compiled and launched inside this block."""
+    found = Noted(set(), set())
     original = launch._module
 
     def module(file: str, dtype_char: str, **constants: int) -> Any:
-        found.add((file, dtype_char, tuple(constants.items())))
-        return original(file, dtype_char, **constants)
+        def get_function(name: str) -> Any:
+            found.kernels.add((file, name))
+            return compiled.get_function(name)
+
+        found.modules.add((file, dtype_char, tuple(constants.items())))
+        compiled = original(file, dtype_char, **constants)
+        return types.SimpleNamespace(get_function=get_function)
 
     launch.kernel.cache_clear()
     launch._module = module  # type: ignore[assignment]
@@ -99,6 +115,7 @@ def noting() -> Iterator[set[Module]]:
         yield found
     finally:
         launch._module = original
+        launch.kernel.cache_clear()
 
 
 # --- the plan ---------------------------------------------------------------------------------------
@@ -110,10 +127,12 @@ class Plan:
 
     Attributes:
         modules: what each case compiles, by its number; cases without a kernel are left out.
-        errors: cases whose device differs from the host without any slip.
+        kernels: what any of them launches.
+        errors: cases that fail without any slip.
     """
 
     modules: dict[int, set[Module]]
+    kernels: set[tuple[str, str]]
     errors: list[str]
 
     def judges(self, file: str) -> list[int]:
@@ -126,16 +145,60 @@ class Plan:
 
 
 def make_plan(numbers: list[int]) -> Plan:
-    """Run some cases on the device, in a process with the emulator."""
-    modules, errors = {}, []
+    """Run some cases on the device, in a process with the emulator; those that would ask for kernels."""
+    plan = Plan({}, set(), [])
     for i in numbers:
-        with noting() as found:
-            error = cuda_cases.worst(catalogue()[i].compute("cupy"), _expected(i))
-        if found:
-            modules[i] = found
-            if not error <= cuda_cases.TOLERANCE:
-                errors.append(f"{catalogue()[i].name}: device and host differ by {error:.1e} without any slip")
-    return Plan(modules, errors)
+        if not _asks_for_kernels(i):
+            continue
+        with noting() as noted:
+            try:
+                fault = _fault(i)
+            except Exception as error:
+                fault = f"{type(error).__name__}: {error}"
+        if noted.modules:
+            plan.modules[i] = noted.modules
+            plan.kernels.update(noted.kernels)
+            if fault:
+                plan.errors.append(f"{catalogue()[i].name} without any slip: {fault}")
+    return plan
+
+
+def _asks_for_kernels(i: int) -> bool:
+    """Tell from a run on the host whether a case asks if kernels could serve it."""
+    asked = []
+
+    def serves(*arrays: Array | None) -> bool:
+        asked.append(arrays)
+        return False
+
+    originals = launch.serves, kernels.serves
+    launch.serves = kernels.serves = serves
+    try:
+        _expected(i)
+    finally:
+        launch.serves, kernels.serves = originals
+    return bool(asked)
+
+
+def _fault(i: int) -> str:
+    """Run a case on the device and tell what is wrong, if anything."""
+    error = cuda_cases.worst(catalogue()[i].compute("cupy"), _expected(i))
+    if not error <= cuda_cases.TOLERANCE:
+        return f"device and host differ by {error:.1e}"
+    if not _memory().intact():
+        return "something was written outside of an array"
+    return ""
+
+
+def gaps(plan: Plan, chosen: Iterable[str]) -> list[str]:
+    """Return what the cases leave out of some files: kernels that none launches, constants that no module declares."""
+    errors = []
+    for file in chosen:
+        name = file.removesuffix(".cu")
+        for kernel in re.findall(r"__global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(", _text(file)):
+            if (name, kernel) not in plan.kernels:
+                errors.append(f"no case launches {kernel} of {file}")
+    return errors
 
 
 @functools.cache
@@ -198,9 +261,9 @@ def _judge(plan: Plan, file: str, changed: str, order: list[int], writer: int) -
                         return say("refused", i)
                     say("begun", i)
                     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
-                    found = catalogue()[i].compute("cupy")
+                    fault = _fault(i)
                     signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-                    if not cuda_cases.worst(found, _expected(i)) <= cuda_cases.TOLERANCE:
+                    if fault:
                         return say("failed", i)
     say("survived", order[-1])
 
@@ -245,6 +308,7 @@ def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
         shares = list(pool.map(make_plan, [list(numbers[i::processes]) for i in range(processes)]))
         plan = Plan(
             {i: modules for share in shares for i, modules in share.modules.items()},
+            set().union(*(share.kernels for share in shares)),
             [error for share in shares for error in share.errors],
         )
         without = [file for file in chosen if not plan.judges(file)]
@@ -258,17 +322,21 @@ def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
     outcomes = [outcome for outcome in outcomes if outcome.status != "refused"]
     equivalent = load_equivalent(EQUIVALENT)
     in_scope = {slip: reason for slip, reason in equivalent.items() if only in slip.rpartition(": ")[0]}
-    errors = [*plan.errors, *(f"no case runs {file}" for file in without)]
+    errors = [*plan.errors, *gaps(plan, chosen), *(f"no case runs {file}" for file in without)]
     return Verdict(outcomes, equivalent, errors + check_list(outcomes, in_scope, every == 1))
 
 
 def _install() -> None:
-    """Prepare a process: the emulator, memory that is never used twice, results in one order."""
+    """Prepare a process: the emulator, memory that tells, results in one order."""
     from support import cupysim
 
     from uanref import blocking
 
-    cupy = cupysim.install()
-    # Fresh memory holds poison: memory that still holds the right result must not hide a slip.
-    cupy.cuda.set_allocator(None)
+    cupysim.install()
+    _memory()
     blocking._threads = 1
+
+
+@functools.cache
+def _memory() -> GuardedMemory:
+    return GuardedMemory(backend.module("cupy"))
