@@ -34,7 +34,7 @@ class Noting(SoftmaxCrossEntropy):
 
 
 def loss_curve(norm: str, dtype: str, splits: Splits, where: str) -> np.ndarray:
-    """Train for an epoch as ``uanref compare`` does for a seed; return every step's loss, then what is reported."""
+    """Train for an epoch as ``uanref compare`` does for a seed; return all losses, then the reported ones."""
     with backend.using(where):
         model = models.build(
             SETTINGS.model,
