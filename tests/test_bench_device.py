@@ -15,8 +15,8 @@ from uanref import backend
 from uanref.bench import device
 from uanref.cli import main
 
-SMALL = (2, 3, 8, 9)
-BYTES = 4 * 2 * 3 * 8 * 9
+SMALL = (2, 3, 32, 33)
+BYTES = 4 * 2 * 3 * 32 * 33
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_rows(small: None, emulated: Device) -> None:
         assert (row.speedup is None) == (row.code == "array")
         assert row.copy_gb_per_s > 0
         y_bytes = BYTES if row.case != "conv-16-32" else BYTES * 4 // 3
-        assert row.peak_mb >= y_bytes / 1e6  # at least the output
+        assert row.peak_mb >= (y_bytes - 4096) / 1e6  # at least the output; small old buffers go
         if row.moved_bytes is not None:
             i = ("forward", "backward").index(row.direction)
             assert row.moved_bytes == device.CASES[row.case].moved[i] * BYTES  # type: ignore[index]
