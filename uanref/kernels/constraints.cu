@@ -71,10 +71,11 @@ extern "C" __global__ void inverse_softplus(const scalar* v, scalar* s, double f
 //   lambda_k <- max((1 - eta) lambda_k + eta S_k / sum_j S_j, 1e-6), normalized again,
 //   mu_k <- (1 - eta alive_k) mu_k + eta alive_k m_k, and the variance alike.
 // The prior and alive are (K, P), P = channels, or 1: then each thread finds the same prior, and the first writes it.
-extern "C" __global__ void em_step(const scalar* log_prior, const scalar* mean, const scalar* variance,
-                                   const scalar* share, const scalar* moments_mean, const scalar* moments_variance,
-                                   const scalar* alive, scalar* new_log_prior, scalar* new_mean, scalar* new_variance,
-                                   double momentum, long long components, long long channels, long long columns) {
+extern "C" __global__ void em_step(const scalar* log_prior, const scalar* share, const scalar* alive,
+                                   const scalar* mean, const scalar* variance, const scalar* moments_mean,
+                                   const scalar* moments_variance, scalar* new_log_prior, scalar* new_mean,
+                                   scalar* new_variance, double momentum, long long components, long long channels,
+                                   long long columns) {
   long long c = thread_index();
   if (c >= channels) return;
   long long p = columns == channels ? c : 0;

@@ -16,28 +16,28 @@ from uanref.kernels.launch import THREADS, kernel
 def softplus(s: Array) -> Array:
     """Return ``log(1 + e^s)`` without overflow, elementwise; any shape."""
     y: Array = backend.namespace(s).empty(s.shape, dtype=s.dtype)
-    _launch("softplus", s.size, y, _contiguous(s), y, s.size)
+    _launch("softplus", s.size, y, _like(s, s), y, s.size)
     return y
 
 
 def softplus_backward(dy: Array, s: Array) -> Array:
     """Return ``dy * sigmoid(s)``; both of one shape."""
     ds: Array = backend.namespace(dy, s).empty(s.shape, dtype=s.dtype)
-    _launch("softplus_backward", s.size, ds, _contiguous(dy), _contiguous(s), ds, s.size)
+    _launch("softplus_backward", s.size, ds, _like(s, dy), _like(s, s), ds, s.size)
     return ds
 
 
 def log_softmax(logits: Array) -> Array:
     """Return ``log softmax_k(a)`` over axis 0, ``(K, P) -> (K, P)``."""
     log_prior: Array = backend.namespace(logits).empty(logits.shape, dtype=logits.dtype)
-    _launch("log_softmax", logits.shape[1], log_prior, _contiguous(logits), log_prior, *logits.shape)
+    _launch("log_softmax", logits.shape[1], log_prior, _like(logits, logits), log_prior, *logits.shape)
     return log_prior
 
 
 def log_softmax_backward(dlog_prior: Array, log_prior: Array) -> Array:
     r"""Return :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j`. Shapes (K, P)."""
     dlogits: Array = backend.namespace(dlog_prior, log_prior).empty(log_prior.shape, dtype=log_prior.dtype)
-    arguments = (_contiguous(dlog_prior), _contiguous(log_prior), dlogits, *log_prior.shape)
+    arguments = (_like(log_prior, dlog_prior), _like(log_prior, log_prior), dlogits, *log_prior.shape)
     _launch("log_softmax_backward", log_prior.shape[1], dlogits, *arguments)
     return dlogits
 
@@ -45,7 +45,7 @@ def log_softmax_backward(dlog_prior: Array, log_prior: Array) -> Array:
 def inverse_std(variance: Array, eps: float) -> Array:
     """Return ``1 / sqrt(v + eps)``, elementwise; any shape."""
     result: Array = backend.namespace(variance).empty(variance.shape, dtype=variance.dtype)
-    _launch("inverse_std", variance.size, result, _contiguous(variance), result, float(eps), variance.size)
+    _launch("inverse_std", variance.size, result, _like(variance, variance), result, float(eps), variance.size)
     return result
 
 
@@ -62,14 +62,15 @@ def moved(old: Array, found: Array, alive: Array, momentum: float) -> Array:
     """
     result: Array = backend.namespace(old, found, alive).empty(old.shape, dtype=old.dtype)
     sizes = (float(momentum), old.shape[1], alive.shape[1], old.size)
-    _launch("moved", old.size, result, _contiguous(old), _contiguous(found), _contiguous(alive), result, *sizes)
+    given = _like(old, old), _like(old, found), _like(old, alive, alive.shape)
+    _launch("moved", old.size, result, *given, result, *sizes)
     return result
 
 
 def inverse_softplus(v: Array, floor: float) -> Array:
     """Return s with ``softplus(s) = max(v, floor, tiny)``, elementwise; any shape."""
     s: Array = backend.namespace(v).empty(v.shape, dtype=v.dtype)
-    _launch("inverse_softplus", v.size, s, _contiguous(v), s, max(float(floor), backend.tiny(v.dtype)), v.size)
+    _launch("inverse_softplus", v.size, s, _like(v, v), s, max(float(floor), backend.tiny(v.dtype)), v.size)
     return s
 
 
@@ -90,10 +91,11 @@ def em_step(
         mean, variance, moments_mean, moments_variance: ``(K, C)``.
         momentum: in [0, 1].
     """
-    found = tuple(backend.namespace(mean).empty(a.shape, dtype=a.dtype) for a in (log_prior, mean, variance))
-    given = (log_prior, mean, variance, share, moments_mean, moments_variance, alive)
+    found = tuple(backend.namespace(mean).empty(a.shape, dtype=mean.dtype) for a in (log_prior, mean, variance))
+    per_prior = (_like(mean, a, log_prior.shape) for a in (log_prior, share, alive))
+    per_channel = (_like(mean, a) for a in (mean, variance, moments_mean, moments_variance))
     sizes = (float(momentum), *mean.shape, log_prior.shape[1])
-    _launch("em_step", mean.shape[1], mean, *(_contiguous(a) for a in given), *found, *sizes)
+    _launch("em_step", mean.shape[1], mean, *per_prior, *per_channel, *found, *sizes)
     new_log_prior, new_mean, new_variance = found
     return new_log_prior, new_mean, new_variance
 
@@ -102,9 +104,12 @@ def _launch(name: str, threads: int, like: Array, *arguments: Any) -> None:
     kernel("constraints", name, like.dtype.char)((-(-threads // THREADS),), (THREADS,), arguments)
 
 
-def _contiguous(a: Array) -> Array:
-    contiguous: Array = backend.namespace(a).ascontiguousarray(a)
-    return contiguous
+def _like(model: Array, a: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """Return ``a`` as the kernels read it: in ``model``'s dtype and shape (or ``shape``), C-contiguous."""
+    xp, shape = backend.namespace(model, a), model.shape if shape is None else shape
+    same = a if a.shape == shape else xp.broadcast_to(a, shape)
+    ready: Array = xp.ascontiguousarray(same, dtype=model.dtype)
+    return ready
 
 
 # --- the same in plain array code -------------------------------------------------------------------------------------

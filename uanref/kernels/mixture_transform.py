@@ -15,8 +15,8 @@ The weights are computed again in each pass, so besides y and dx only the parts'
 4096 samples. The equations are those of :mod:`uanref.norms.gaussian_mixture` and
 :mod:`uanref.norms.mixture_transform`; the batch's moments are merged as in Chan, Golub & LeVeque (1983).
 
-Shapes: x, dy, y and dx are ``(N, C, S)`` in any layout (another than C-contiguous is copied first), a channel's
-parameter ``(C,)``, the mixture's and the moments' arrays ``(K, C)``. All arrays have one dtype, float32 or float64.
+Shapes: x and dy are ``(N, C, S)``, float32 or float64; another layout than C-contiguous is copied first, by each
+function. A channel's parameter is ``(C,)``, the mixture's and the moments' arrays are ``(K, C)``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def batch_moments(rows: Array, mixture: MixtureArrays, eps: float) -> tuple[Arra
         normal number is dead: its i and alive are 0. Where W is 0, so are m and v.
     """
     xp, (components, channels) = backend.namespace(rows), mixture[1].shape
-    rows, mixture = _contiguous(rows), _each_contiguous(mixture)
+    rows, mixture = xp.ascontiguousarray(rows), _of_mixture(mixture, rows)
     split = _parts(rows)
     partial = xp.empty((3, components, channels, split), dtype="float64")
     _launch("mixture_moments", rows, components, (split, channels), rows, *mixture, partial, *_sizes(rows))
@@ -94,15 +94,16 @@ def transform(
         ``(N, C, S)``, C-contiguous.
     """
     xp, (components, channels) = backend.namespace(rows), mixture[1].shape
-    rows, mixture = _contiguous(rows), _each_contiguous(mixture)
+    rows, mixture = xp.ascontiguousarray(rows), _of_mixture(mixture, rows)
+    mean, inverse_std = (_ready(a, (components, channels), rows) for a in (moments[0], moments[2]))
     y: Array = xp.empty(rows.shape, dtype=rows.dtype)
     _launch(
         "mixture_transform",
         rows,
         components,
         (_parts(rows), channels),
-        *(rows, *mixture, _contiguous(moments[0]), _contiguous(moments[2])),
-        *(_or_null(gamma), _or_null(beta), y, float(rho), *_sizes(rows)),
+        *(rows, *mixture, mean, inverse_std, _ready(gamma, (channels,), rows), _ready(beta, (channels,), rows), y),
+        *(float(rho), *_sizes(rows)),
     )
     return y
 
@@ -124,11 +125,10 @@ def transform_backward(
         dx ``(N, C, S)``, C-contiguous; dgamma and dbeta ``(C,)``; dm, dv, dlog lambda, dmu and ds ``(K, C)``.
     """
     xp, (components, channels) = backend.namespace(rows), mixture[1].shape
-    dy, rows, mixture = _contiguous(dy), _contiguous(rows), _each_contiguous(mixture)
-    mean, variance, inverse_std, total, alive = moments
-    mean, variance, inverse_std = (_contiguous(a) for a in (mean, variance, inverse_std))
-    gamma_ = _or_null(gamma)
-    split, from_batch = _parts(rows), total is not None
+    dy, rows, mixture = xp.ascontiguousarray(dy), xp.ascontiguousarray(rows), _of_mixture(mixture, rows)
+    mean, variance, inverse_std, total, alive = (_ready(a, (components, channels), rows) for a in moments)
+    gamma_ = _ready(gamma, (channels,), rows)
+    split, from_batch = _parts(rows), moments[3] is not None
     grid, sizes = (split, channels), _sizes(rows)
     dx: Array = xp.empty(rows.shape, dtype=rows.dtype)
     dgamma, dbeta = (xp.empty(channels, dtype=rows.dtype) for _ in range(2))
@@ -142,7 +142,7 @@ def transform_backward(
             rows,
             components,
             grid,
-            *(dy, rows, *mixture, mean, variance, inverse_std, _or_null(total), _or_null(alive), dm, dv, gamma_),
+            *(dy, rows, *mixture, mean, variance, inverse_std, total, alive, dm, dv, gamma_),
             *(dx, partial, float(rho), *sizes),
             from_batch=from_batch,
         )
@@ -188,19 +188,17 @@ def _sizes(rows: Array) -> tuple[int, int, int]:
     return rows.shape[0] * rows.shape[2], rows.shape[1], rows.shape[2]
 
 
-def _contiguous(a: Array) -> Array:
-    contiguous: Array = backend.namespace(a).ascontiguousarray(a)
-    return contiguous
+def _ready(a: Array | None, shape: tuple[int, ...], rows: Array) -> Any:
+    """Return ``a`` as the kernels read it: of ``shape``, of x's dtype, C-contiguous; for None the null pointer."""
+    if a is None:
+        return 0
+    xp = backend.namespace(a, rows)
+    return xp.ascontiguousarray(a if a.shape == shape else xp.broadcast_to(a, shape), dtype=rows.dtype)
 
 
-def _each_contiguous(mixture: MixtureArrays) -> MixtureArrays:
-    log_prior, mean, variance = mixture
-    return _contiguous(log_prior), _contiguous(mean), _contiguous(variance)
-
-
-def _or_null(a: Array | None) -> Any:
-    """Return ``a``, or the null pointer for None."""
-    return 0 if a is None else _contiguous(a)
+def _of_mixture(mixture: MixtureArrays, rows: Array) -> MixtureArrays:
+    log_prior, mean, variance = (_ready(a, mixture[1].shape, rows) for a in mixture)
+    return log_prior, mean, variance
 
 
 # --- the same in plain array code -------------------------------------------------------------------------------------

@@ -1,0 +1,647 @@
+"""The fused kernels of UAN and Mixture Normalization against array code, and the layers on them against the host."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
+
+from uanref import backend, gradcheck
+from uanref.kernels import constraints, launch
+from uanref.kernels import mixture_transform as kernel
+from uanref.norms import gaussian_mixture
+from uanref.norms import mixture_transform as norm
+from uanref.norms.mixture import MixtureNorm
+from uanref.norms.uan import UAN
+
+pytestmark = pytest.mark.smoke
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+DTYPES = st.sampled_from(["float32", "float64"])
+SEEDS = st.integers(0, 2**32 - 1)
+# Channels of several parts: at a part's end, one beyond it, images longer and shorter than a step of the threads.
+SEVERAL_PARTS = [(1, 2, 4096), (1, 2, 4097), (2, 2, 65, 65), (3, 1, 4500), (4100, 2), (1400, 2, 3), (30, 2, 300)]
+GRADIENTS = ("dx", "dgamma", "dbeta", "dm", "dv", "dlog_prior", "dmean", "dvariance")
+MOMENTS = ("mean", "variance", "inverse_std", "total", "alive")
+
+with_device = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=settings.default.max_examples // 2,
+)
+
+
+@pytest.fixture
+def cuda(accelerator):
+    """A device that runs CUDA: the emulated or a real one."""
+    if not accelerator.fused[0]:
+        pytest.skip("the strict double runs no kernels")
+    return accelerator
+
+
+def to_cuda(*arrays):
+    return tuple(None if a is None else backend.to_device(a, "cupy") for a in arrays)
+
+
+def to_host(*arrays):
+    return tuple(None if a is None else backend.to_host(a) for a in arrays)
+
+
+def assert_close(found, expected, tolerance):
+    """Compare arrays by name, in units of the largest entry, at least 1."""
+    for name, value in expected.items():
+        (on_host,) = to_host(found[name])
+        assert on_host.shape == value.shape, name
+        assert close(on_host, value, tolerance), f"{name}: {np.abs(on_host - value).max():.1e}"
+
+
+def assert_finite(found):
+    for name, value in found.items():
+        assert np.isfinite(to_host(value)[0]).all(), f"{name} is not finite"
+
+
+def draw_mixture(components, channels, seed, dtype, offset=0.0):
+    """Return log lambda, mu and s, all different."""
+    logits, mean, root = (draw_array((components, channels), seed + i) for i in range(3))
+    log_prior = gaussian_mixture.log_softmax(logits)
+    return tuple(a.astype(dtype) for a in (log_prior, offset + mean, 0.3 + root**2))
+
+
+# --- the kernels and their references -------------------------------------------------------------------------------
+
+
+def compare_with_references(
+    shape, components, dtype, *, seed=0, affine=True, layout="C", offset=0.0, of_mixture=None, tolerance=None
+):
+    """Compare moments, y and all gradients with the float64 references on the host, for the very same numbers."""
+    tolerance = TOLERANCE[dtype] if tolerance is None else tolerance
+    x = (offset + 1.5 * draw_array(shape, seed, layout=layout)).astype(dtype, order="K")
+    dy = draw_array(shape, seed + 1, dtype=dtype, layout=layout)
+    x, dy = (a.reshape(*shape[:2], -1) for a in (x, dy))
+    gamma, beta = (draw_array((shape[1],), seed + i, dtype=dtype) if affine else None for i in (2, 3))
+    mixture = draw_mixture(components, shape[1], seed + 4, dtype, offset) if of_mixture is None else of_mixture
+    rho, eps = components**-0.5, 0.05
+
+    x_, dy_, gamma_, beta_ = to_cuda(x, dy, gamma, beta)
+    mixture_ = to_cuda(*mixture)
+    wide = tuple(a.astype("float64") for a in mixture)
+    x, dy, gamma, beta = (None if a is None else a.astype("float64") for a in (x, dy, gamma, beta))
+
+    moments_ = kernel.batch_moments(x_, mixture_, eps)
+    moments = kernel.reference_batch_moments(x, wide, eps)
+    assert all(a.dtype == dtype for a in moments_)
+    assert_close(dict(zip(MOMENTS, moments_, strict=True)), dict(zip(MOMENTS, moments, strict=True)), tolerance)
+
+    fixed = (*draw_mixture(components, shape[1], seed + 9, dtype, offset)[1:], mixture[2] ** -0.5, None, None)
+    for given_ in (moments_, to_cuda(*fixed)):  # the batch's moments, and others
+        same = tuple(None if a is None else a.astype("float64") for a in to_host(*given_))
+        y = kernel.transform(x_, mixture_, given_, rho, gamma_, beta_)
+        assert_close({"y": y}, {"y": kernel.reference_transform(x, wide, same, rho, gamma, beta)}, tolerance)
+        found = kernel.transform_backward(dy_, x_, mixture_, given_, rho, gamma_)
+        expected = kernel.reference_transform_backward(dy, x, wide, same, rho, gamma)
+        assert all(a.dtype == dtype for a in (y, *found))
+        # Sums over m samples of both signs are measured in units of sqrt(m), their terms' size.
+        terms = np.sqrt(x[:, 0].size)
+        unit = {name: 1.0 if name == "dx" else terms for name in GRADIENTS}
+        assert_close(
+            {name: a / unit[name] for name, a in zip(GRADIENTS, found, strict=True)},
+            {name: a / unit[name] for name, a in zip(GRADIENTS, expected, strict=True)},
+            tolerance,
+        )
+
+
+SHAPES = channel_shapes(min_samples=1)
+COMPILED = st.sampled_from([1, 3, 8])  # each number is another compilation
+
+
+@given(SHAPES, COMPILED, SEEDS, DTYPES, st.booleans(), st.sampled_from(LAYOUTS))
+@with_device
+def test_kernels_equal_their_references(cuda, shape, components, seed, dtype, affine, layout):
+    compare_with_references(shape, components, dtype, seed=seed, affine=affine, layout=layout)
+
+
+@pytest.mark.slow
+@given(SHAPES, st.integers(1, 8), SEEDS, DTYPES, st.booleans(), st.sampled_from(LAYOUTS))
+@settings(with_device, max_examples=3 * settings.default.max_examples)
+def test_kernels_equal_their_references_for_any_number_of_components(
+    cuda, shape, components, seed, dtype, affine, layout
+):
+    compare_with_references(shape, components, dtype, seed=seed, affine=affine, layout=layout)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SEVERAL_PARTS)
+def test_over_several_parts(cuda, shape, dtype):
+    compare_with_references(shape, 3, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "offset", "tolerance"), [("float32", 1e3, 3e-5), ("float64", 1e6, 1e-9)])
+def test_far_from_zero(cuda, dtype, offset, tolerance):
+    """The mixture lies where the data do; what is left are the digits of x - mu."""
+    compare_with_references((30, 2, 200), 3, dtype, offset=offset, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("log_prior", "dtype"), [(-30.0, "float32"), (-80.0, "float32"), (-80.0, "float64"), (-650.0, "float64")]
+)
+def test_a_tiny_prior(cuda, log_prior, dtype):
+    _, mean, variance = draw_mixture(3, 2, 0, dtype)
+    others = np.log1p(-np.exp(log_prior)) - np.log(2.0)
+    tiny = np.array([[log_prior] * 2, [others] * 2, [others] * 2], dtype=dtype)
+    compare_with_references((6, 2, 40), 3, dtype, of_mixture=(tiny, mean, variance))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_component_without_samples(cuda, dtype):
+    log_prior, mean, variance = draw_mixture(3, 2, 0, dtype)
+    mean[1], variance[1] = 1e6, 1.0
+    found = kernel.batch_moments(
+        to_cuda(draw_array((5, 2, 30), 1, dtype=dtype))[0], to_cuda(log_prior, mean, variance), 0.1
+    )
+    _, _, inverse_std, total, alive = to_host(*found)
+    for array in (inverse_std, total, alive):
+        np.testing.assert_array_equal(array[1], 0.0)
+        assert (array[[0, 2]] > 0.0).all()
+    compare_with_references((5, 2, 30), 3, dtype, of_mixture=(log_prior, mean, variance))
+
+
+@pytest.mark.parametrize("place", [0, 100, 4500])
+@pytest.mark.parametrize("outlier", [1e8, -1e12])
+def test_an_outlier_costs_the_others_no_digits(cuda, place, outlier):
+    """Another component's outlier, at the start of a part, inside one, in the next: a mean that began there forgets."""
+    x = (3.0 + draw_array((1, 1, 9000), 0)).astype("float32")
+    x[..., place] = outlier
+    mixture = (np.log([[0.9], [0.1]]), np.array([[3.0], [outlier]]), np.array([[1.0], [outlier**2]]))
+    mixture = tuple(a.astype("float32") for a in mixture)
+    found = to_host(*kernel.batch_moments(to_cuda(x)[0], to_cuda(*mixture), 0.0))
+    expected = kernel.reference_batch_moments(x.astype("float64"), tuple(a.astype("float64") for a in mixture), 0.0)
+    for name, a, b in zip(MOMENTS, found, expected, strict=True):
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("offset", [1e2, 1e4, 1e6])
+def test_the_moments_keep_their_digits_far_from_zero(cuda, offset):
+    x = (offset + draw_array((1, 1, 9000), 0)).astype("float32")
+    mixture = tuple(
+        np.array(a, dtype="float32") for a in ([[-0.7], [-0.7]], [[offset - 1], [offset + 1]], [[1.0], [2.0]])
+    )
+    found = to_host(*kernel.batch_moments(to_cuda(x)[0], to_cuda(*mixture), 0.0))
+    expected = kernel.reference_batch_moments(x.astype("float64"), tuple(a.astype("float64") for a in mixture), 0.0)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-7)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+
+
+def test_the_references_are_the_norms(cuda):
+    """In float64 on the host, where nothing is fused."""
+    x, dy, gamma, beta = (draw_array(shape, seed) for seed, shape in enumerate([(5, 3, 4), (5, 3, 4), (3,), (3,)]))
+    arrays = draw_mixture(4, 3, 5, "float64")
+    mixture = gaussian_mixture.Mixture(*arrays, 4)
+    moments = norm.batch_moments(x, mixture, 0.05)
+    expected = dict(zip(MOMENTS, moments, strict=True))
+    assert_close(dict(zip(MOMENTS, kernel.reference_batch_moments(x, arrays, 0.05), strict=True)), expected, 1e-13)
+    for chosen in (moments, norm.fixed_moments(arrays[1] + 0.3, arrays[2], 0.05)):
+        y = norm.transform(x, mixture, chosen, 0.5, gamma, beta)
+        dx, others = norm.transform_backward(dy, x, mixture, chosen, 0.5, gamma)
+        found = kernel.reference_transform(x, arrays, chosen, 0.5, gamma, beta)
+        assert_close({"y": found}, {"y": y}, 1e-13)
+        found = kernel.reference_transform_backward(dy, x, arrays, chosen, 0.5, gamma)
+        expected = dict(zip(GRADIENTS, (dx, *others), strict=True))
+        assert_close(dict(zip(GRADIENTS, found, strict=True)), expected, 1e-12)
+
+
+def small_functions(dtype, seed=0, components=4, channels=5, columns=5):
+    """Return each function of the constraints with arguments that leave no branch out."""
+    wide = 40.0 * draw_array((components, channels), seed, dtype=dtype)
+    mixed, other, third = (draw_array((components, channels), seed + i, dtype=dtype) for i in (1, 2, 3))
+    log_prior, share = (draw_array((components, columns), seed + i, dtype=dtype) for i in (4, 5))
+    alive = (draw_array((components, columns), seed + 6) > 0.0).astype(dtype)
+    log_prior = gaussian_mixture.log_softmax(8.0 * log_prior)  # some below the floor
+    return {
+        "softplus": (wide,),
+        "softplus_backward": (mixed, wide),
+        "log_softmax": (wide,),
+        "log_softmax_backward": (mixed, gaussian_mixture.log_softmax(other)),
+        "inverse_std": (mixed**2, 0.1),
+        "moved": (mixed, other, alive, 0.3),
+        "inverse_softplus": (wide, 0.01),
+        "em_step": (log_prior, mixed, other**2, share**2, third, wide**2, alive, 0.3),
+    }
+
+
+@pytest.mark.parametrize("columns", [5, 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", list(small_functions("float64")))
+def test_small_functions(cuda, name, dtype, columns):
+    arguments = small_functions(dtype, columns=columns)[name]
+    on_device = [a if isinstance(a, float) else to_cuda(a)[0] for a in arguments]
+    wide = [a if isinstance(a, float) else a.astype("float64") for a in arguments]
+    with launches(cuda) as counted:
+        found = getattr(constraints, name)(*on_device)
+    assert counted in ([name], None)
+    expected = getattr(constraints, f"reference_{name}")(*wide)
+    for a, b in zip(
+        found if name == "em_step" else [found], expected if name == "em_step" else [expected], strict=True
+    ):
+        assert a.dtype == dtype
+        near_zero = (
+            0.0 if name.startswith("softplus") else 0.1 * TOLERANCE[dtype]
+        )  # a logarithm beside 1 has few digits
+        np.testing.assert_allclose(to_host(a)[0], b, rtol=3 * TOLERANCE[dtype], atol=near_zero)
+
+
+def test_small_functions_on_the_host_are_their_references():
+    for name, arguments in small_functions("float64").items():
+        host = getattr(norm if hasattr(norm, name) else gaussian_mixture, name, None)
+        if host is None:  # fixed_moments holds it
+            host = functools.partial(lambda variance, eps: norm.fixed_moments(variance, variance, eps).inverse_std)
+        found, expected = host(*arguments), getattr(constraints, f"reference_{name}")(*arguments)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_small_functions_reach_over_several_blocks(cuda):
+    s = draw_array((2, 1000), 0)
+    (s_,) = to_cuda(s)
+    for name in ("softplus", "log_softmax"):
+        expected = getattr(constraints, f"reference_{name}")(s)
+        np.testing.assert_allclose(to_host(getattr(constraints, name)(s_))[0], expected, rtol=1e-12)
+
+
+def test_arrays_of_another_kind(cuda):
+    """Another dtype, another layout, one number for all channels; and what does not fit."""
+    x = draw_array((4, 3, 5), 0, dtype="float32")
+    mixture, gamma = draw_mixture(2, 3, 1, "float64"), draw_array((1,), 5)
+    moments = (*draw_mixture(2, 3, 6, "float32")[1:], np.ones((2, 6))[:, ::2], None, None)
+    expected = kernel.reference_transform(x.astype("float64"), mixture, moments, 0.7, gamma.repeat(3), None)
+    mixture_ = (to_cuda(mixture[0])[0], to_cuda(np.asfortranarray(mixture[1]))[0], to_cuda(mixture[2])[0])
+    moments_ = (*to_cuda(*moments[:2]), to_cuda(np.ones((2, 6)))[0][:, ::2], None, None)
+    (x_,) = to_cuda(x)
+    found = kernel.transform(x_, mixture_, moments_, 0.7, *to_cuda(gamma), None)
+    assert found.dtype == "float32"
+    assert_close({"y": found}, {"y": expected}, 1e-5)
+    with pytest.raises(ValueError, match="broadcast"):
+        kernel.transform(x_, mixture_, moments_, 0.7, *to_cuda(gamma.repeat(2)), None)
+    old, alive = to_cuda(draw_array((2, 3), 0), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="broadcast"):
+        constraints.moved(old, to_cuda(draw_array((2, 4), 0))[0], alive, 0.5)
+
+
+# --- the layers on a device -----------------------------------------------------------------------------------------
+
+
+def outcome(layer, x, dy):
+    """Return all that a forward and a backward pass compute or change."""
+    y = layer.forward(x)
+    found = {"y": y, "dx": layer.backward(dy)} | {name: p.grad for name, p in layer.parameters().items()}
+    return found | {name: value for name, value in layer.buffers().items() if not isinstance(value, bool)}
+
+
+def in_float64(layer, x, dy):
+    """Return the outcome on the host in double precision; the layer stays as it was."""
+    return outcome(copy.deepcopy(layer).to("numpy").to("float64"), x.astype("float64"), dy.astype("float64"))
+
+
+def on_device(layer, x, dy):
+    return outcome(copy.deepcopy(layer).to("cupy"), *to_cuda(x, dy))
+
+
+def make(channels, components=3, seed=0, dtype="float64", **options):
+    """A layer off its symmetric start, its running moments too."""
+    layer = UAN(channels, components, eps=0.05, dtype=dtype, rng=np.random.default_rng(seed), **options)
+    shake(layer, seed + 1)
+    if layer.statistics == "batch":
+        layer.running_mean, layer.running_var = draw_mixture(components, channels, seed + 2, dtype)[1:]
+    return layer
+
+
+def make_mixture_norm(channels, components=3, seed=0, dtype="float64", **options):
+    rng = np.random.default_rng(seed)
+    layer = MixtureNorm(channels, components, eps=0.05, dtype=dtype, rng=rng, posterior="channel", **options)
+    layer.running_mean, layer.running_var = draw_mixture(components, channels, seed + 2, dtype)[1:]
+    return shake(layer, seed + 1)
+
+
+@given(
+    shape=channel_shapes(),
+    components=st.sampled_from([1, 3]),
+    seed=SEEDS,
+    dtype=DTYPES,
+    statistics=st.sampled_from(["batch", "learned"]),
+    update=st.sampled_from(["backprop", "em"]),
+    start=st.sampled_from(["paper", "data"]),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    layout=st.sampled_from(LAYOUTS),
+)
+@with_device
+def test_uan_equals_the_hosts(cuda, shape, components, seed, dtype, statistics, update, start, flags, layout):
+    affine, rescale, training = flags
+    options = {"statistics": statistics, "update": update, "start": start, "affine": affine, "rescale": rescale}
+    layer = make(shape[1], components, seed, dtype, **options).train(training)
+    x, dy = (draw_array(shape, seed + i, dtype=dtype, layout=layout) for i in (3, 4))
+    found, expected = on_device(layer, x, dy), in_float64(layer, x, dy)
+    assert all(value.dtype == x.dtype for value in found.values())
+    # A raw variance is the logarithm of a small one's excess; float32 keeps less of it than of the variance.
+    assert_close(found, expected, 5.0 * TOLERANCE[dtype])
+
+
+def test_more_components_than_the_kernels_take(cuda):
+    layer, x, dy = make(2, kernel.MAX_COMPONENTS + 1), draw_array((4, 2, 3), 0), draw_array((4, 2, 3), 1)
+    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-12)
+    if cuda.counts:
+        with cuda.counting() as counts:
+            on_device(layer, x, dy)
+        assert not [launched.name for launched in counts.launches if launched.name.startswith("mixture")]
+
+
+@given(channel_shapes(), st.sampled_from([1, 3]), SEEDS, st.booleans(), st.booleans())
+@settings(with_device, max_examples=10)
+def test_mixture_norm_equals_the_hosts(cuda, shape, components, seed, affine, training):
+    layer = make_mixture_norm(shape[1], components, seed, affine=affine).train(training)
+    x, dy = draw_array(shape, seed + 3), draw_array(shape, seed + 4)
+    found, expected = on_device(layer, x, dy), in_float64(layer, x, dy)
+    # EM on few samples ends at variances near 0: its rounding errors are divided by them.
+    assert_close(found, expected, 1e-9)
+
+
+def test_mixture_norm_over_several_parts(cuda):
+    layer, x, dy = make_mixture_norm(2), draw_array((30, 2, 300), 3), draw_array((30, 2, 300), 4)
+    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-11)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_posterior_for_all_channels_is_not_for_the_kernels(cuda, channels):
+    layer = make(channels, posterior="joint")
+    x, dy = draw_array((4, channels, 3), 0), draw_array((4, channels, 3), 1)
+    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-12)
+    layer = make(channels, posterior="joint", update="em")
+    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-12)
+
+
+def test_a_second_forward_before_the_first_backward(cuda):
+    layer = make(2).to("cupy")
+    x, dy = draw_array((4, 2, 3), 0), draw_array((4, 2, 3), 1)
+    host = copy.deepcopy(layer).to("numpy")
+    for one in (layer, host):
+        convert = to_cuda if one is layer else tuple
+        (first, second, d_first, d_second) = (
+            convert((x, 2.0 * x, dy, -dy)) if one is host else convert(x, 2.0 * x, dy, -dy)
+        )
+        one.forward(first)
+        one.forward(second)
+        one.found = {"second": one.backward(d_second), "first": one.backward(d_first)}
+    assert_close(layer.found, host.found, 1e-12)
+
+
+@given(
+    channel_shapes(max_channels=2), st.sampled_from([1, 3]), SEEDS, st.sampled_from(["batch", "learned"]), st.booleans()
+)
+@settings(with_device, max_examples=6)
+def test_gradients(cuda, shape, components, seed, statistics, training):
+    layer = make(shape[1], components, seed, statistics=statistics).train(training)
+    (x,) = to_cuda(draw_array(shape, seed))
+    gradcheck.assert_ok(layer.to("cupy"), x, seed=seed, directions=2, jacobian=False)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "learned"])
+def test_gradients_over_several_parts(cuda, statistics):
+    (x,) = to_cuda(draw_array((1, 2, 4100), 0))
+    gradcheck.assert_ok(make(2, statistics=statistics).to("cupy"), x, directions=1, jacobian=False)
+
+
+def test_gradients_of_mixture_norm(cuda):
+    layer = make_mixture_norm(2).to("cupy")
+    (x,) = to_cuda(draw_array((6, 2, 4), 0))
+    layer.forward(x)
+    layer.clear()
+    layer.frozen_fit = True
+    gradcheck.assert_ok(layer, x, directions=2, jacobian=False)
+
+
+# --- launches, bits, memory -----------------------------------------------------------------------------------------
+
+
+class launches:
+    """The names of the kernels launched inside the block, compared as a list; None where the device does not count."""
+
+    def __init__(self, cuda):
+        self._context = cuda.counting() if cuda.counts else None
+
+    def __enter__(self):
+        self._counts = self._context.__enter__() if self._context else None
+        return self
+
+    def __exit__(self, *error):
+        if self._context:
+            self._context.__exit__(*error)
+
+    @property
+    def names(self):
+        return [launched.name for launched in self._counts.launches] if self._counts else None
+
+    def __eq__(self, other):
+        return self.names == other
+
+    __hash__ = None
+    __repr__ = lambda self: repr(self.names)  # noqa: E731
+
+
+def count(cuda, layer, shape=(2, 2, 3)):
+    """Return the launches of a forward and of a backward pass."""
+    if not cuda.counts:
+        pytest.skip("a real device does not count launches")
+    layer = layer.to("cupy")
+    x, dy = to_cuda(draw_array(shape, 0, dtype="float32"), draw_array(shape, 1, dtype="float32"))
+    with cuda.counting() as forward:
+        layer.forward(x)
+    with cuda.counting() as backward:
+        layer.backward(dy)
+    for counts in (forward, backward):
+        assert (counts.to_device, counts.to_host, counts.synchronizations) == (0, 0, 0)
+    return tuple([launched.name for launched in counts.launches] for counts in (forward, backward))
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
+def test_launches_with_batch_statistics(cuda, shape):
+    forward, backward = count(cuda, UAN(2), shape)
+    assert [name for name in forward if name.startswith("mixture")] == [
+        "mixture_moments",
+        "mixture_moments_merge",
+        "mixture_transform",
+    ]
+    assert [name for name in backward if name.startswith("mixture")] == [
+        "mixture_sums",
+        "mixture_sums_merge",
+        "mixture_propagate",
+        "mixture_propagate_merge",
+    ]
+    assert (len(forward), len(backward)) == (8, 8)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
+def test_launches_with_fixed_moments(cuda, shape):
+    for layer, expected in [(UAN(2, statistics="learned"), (5, 7)), (UAN(2).eval(), (5, 5))]:
+        forward, backward = count(cuda, layer, shape)
+        assert [name for name in forward if name.startswith("mixture")] == ["mixture_transform"]
+        assert [name for name in backward if name.startswith("mixture")] == [
+            "mixture_propagate",
+            "mixture_sums_merge",
+            "mixture_propagate_merge",
+        ]
+        assert (len(forward), len(backward)) == expected
+
+
+def test_launches_with_em(cuda):
+    forward, backward = count(cuda, UAN(2, update="em"))
+    assert (len(forward), len(backward)) == (14, 4)
+
+
+def test_without_fusion_none_is_launched_and_the_numbers_are_the_same(cuda):
+    x, dy, layer = draw_array((4, 2, 6), 0), draw_array((4, 2, 6), 1), make(2)
+    with backend.fused(False):
+        plain = on_device(layer, x, dy)
+        if cuda.counts:
+            with cuda.counting() as counts:
+                on_device(layer, x, dy)
+            assert not [launched.name for launched in counts.launches if launched.name.startswith("mixture")]
+    expected = dict(zip(plain, to_host(*plain.values()), strict=True))
+    assert_close(on_device(layer, x, dy), expected, 1e-12)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "learned"])
+def test_threads_in_reverse_order_give_the_same_bits(emulated, statistics):
+    from support import cupysim
+
+    x, dy = (draw_array((2, 2, 5000), seed, dtype="float32") for seed in (0, 1))
+    layer = make(2, dtype="float32", statistics=statistics)
+    first = on_device(layer, x, dy)
+    with cupysim.threads_reversed():
+        second = on_device(layer, x, dy)
+    for name, value in first.items():
+        np.testing.assert_array_equal(*to_host(value, second[name]), err_msg=name)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "learned"])
+def test_the_same_input_gives_the_same_bits(cuda, statistics):
+    x, dy = (draw_array((2, 2, 5000), seed, dtype="float32") for seed in (0, 1))
+    layer = make(2, dtype="float32", statistics=statistics)
+    first, second = on_device(layer, x, dy), on_device(layer, x, dy)
+    for name, value in first.items():
+        np.testing.assert_array_equal(*to_host(value, second[name]), err_msg=name)
+
+
+def test_nothing_larger_than_the_batch_is_allocated(cuda):
+    """The weights of 8 components would take 8 times the bytes of x."""
+    cupy = backend.module("cupy")
+
+    class Largest(cupy.cuda.MemoryHook):
+        name, size = "largest", 0
+
+        def malloc_preprocess(self, **request):
+            self.size = max(self.size, request["size"])
+
+    x, dy = (draw_array((4, 2, 5000), seed, dtype="float32") for seed in (0, 1))
+    for options in ({}, {"statistics": "learned"}):
+        layer, (x_, dy_) = UAN(2, 8, **options).to("cupy"), to_cuda(x, dy)
+        with Largest() as hook:
+            layer.forward(x_)
+            layer.backward(dy_)
+        assert hook.size == x.nbytes
+
+
+def test_inputs_stay_as_they_are(cuda):
+    layer = make(2).to("cupy")
+    x, dy = to_cuda(draw_array((3, 2, 4), 0), draw_array((3, 2, 4), 1))
+    given = [x, dy, layer.running_mean, layer.running_var, *(p.value for p in layer.parameters().values())]
+    before = [a.copy() for a in to_host(*given)]
+    layer.forward(x)
+    layer.backward(dy)
+    for array, copied in zip(given, before, strict=True):
+        np.testing.assert_array_equal(*to_host(array), copied)
+
+
+def test_the_limits(cuda):
+    assert launch.CHUNK % launch.THREADS == 0
+    assert {variant["COMPONENTS"] for variant in kernel.VARIANTS} == set(range(1, kernel.MAX_COMPONENTS + 1))
+    # More channels than blocks fit along an axis of the grid.
+    channels = kernel.MAX_CHANNELS + 1
+    layer, x, dy = make(channels, 2), draw_array((2, channels), 0), draw_array((2, channels), 1)
+    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-11)
+
+
+# --- where floating point is thin -----------------------------------------------------------------------------------
+# The properties of tests/norms/test_numerics.py.
+
+THIN = {
+    "uan": UAN,
+    "uan learned": functools.partial(UAN, statistics="learned"),
+    "uan em": functools.partial(UAN, update="em"),
+    "uan data": functools.partial(UAN, start="data"),
+    "mn channel": functools.partial(MixtureNorm, posterior="channel"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [-30, -20, -10, 10, 15, 18, 20, 30])
+@pytest.mark.parametrize("name", THIN)
+def test_scales(cuda, name, exponent, dtype):
+    """Outputs and dx from 1e-30 to 1e30. Parameter gradients of the learned mixture are of order x^2."""
+    layer = THIN[name](4, dtype=dtype)
+    x = (10.0**exponent * draw_array((6, 4, 3, 3), 0)).astype(dtype)
+    found = on_device(layer, x, draw_array(x.shape, 9, dtype=dtype))
+    of_mixture = ("prior_logits", "mean", "raw_variance") if exponent > 15 and name != "uan em" else ()
+    assert_finite({key: value for key, value in found.items() if key not in of_mixture})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e-38, 3.3e7, -7e11, 1.7e15])
+@pytest.mark.parametrize("name", THIN)
+def test_constant_channels(cuda, name, value, dtype):
+    x, dy = (draw_array((6, 4, 3, 3), seed, dtype=dtype) for seed in (0, 9))
+    x[:, 1:] = value
+    for one in (x, np.full_like(x, value)):
+        found = on_device(THIN[name](4, dtype=dtype), one, dy)
+        assert_finite(found)
+        assert name == "uan learned" or (to_host(found["running_var"])[0] >= 0.0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outlier", [1e4, 1e8, 1e15, -1e20, 1e30])
+@pytest.mark.parametrize("name", THIN)
+def test_one_huge_outlier(cuda, name, outlier, dtype):
+    x, dy = (draw_array((6, 4, 3, 3), seed, dtype=dtype) for seed in (0, 9))
+    x[2, 1, 0, 0] = outlier
+    found = on_device(THIN[name](4, dtype=dtype), x, dy)
+    assert_finite({"y": found["y"], "dx": found["dx"]})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["uan", "uan learned", "uan em"])
+def test_components_far_away_or_tiny(cuda, name, dtype):
+    """Some components see nothing, one is a needle, one is as wide as the format allows."""
+    layer = THIN[name](4, num_components=5, dtype=dtype)
+    layer.mean.value[1], layer.mean.value[2] = 1e6, -1e12
+    layer.raw_variance.value[3], layer.raw_variance.value[4] = -80.0, 1e6
+    x, dy = (draw_array((6, 4, 3, 3), seed, dtype=dtype) for seed in (0, 9))
+    assert_finite(on_device(layer, x, dy))
+    assert_finite(on_device(layer.eval(), x, dy))
+
+
+@pytest.mark.parametrize("statistics", ["batch", "learned"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_shows(cuda, bad, statistics):
+    """In the channel where it is, as on the host: the trainer looks for it."""
+    x, dy, layer = draw_array((4, 2, 3), 0), draw_array((4, 2, 3), 1), make(2, statistics=statistics)
+    x[1, 0, 2] = bad
+    with np.errstate(invalid="ignore"):
+        expected = in_float64(layer, x, dy)
+    found = on_device(layer, x, dy)
+    for name in ("y", "dx"):
+        on_host = to_host(found[name])[0]
+        np.testing.assert_array_equal(np.isfinite(on_host), np.isfinite(expected[name]), err_msg=name)
+        assert not np.isfinite(on_host[1, 0, 2])
