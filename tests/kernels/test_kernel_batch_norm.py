@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
+from support.layouts import on_device
 
 from uanref import backend, gradcheck
 from uanref.kernels import batch_norm, launch
 from uanref.norms.batch import BatchNorm
-
-pytestmark = pytest.mark.smoke
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 SEEDS = st.integers(0, 2**32 - 1)
@@ -46,8 +45,8 @@ def cuda(accelerator):
     return accelerator
 
 
-def to_cuda(*arrays):
-    return tuple(None if a is None else backend.to_device(a, "cupy") for a in arrays)
+def to_cuda(*arrays, layout="C"):
+    return tuple(None if a is None else on_device(a, layout) for a in arrays)
 
 
 def assert_close(found, expected, tolerance):
@@ -57,10 +56,10 @@ def assert_close(found, expected, tolerance):
         assert close(on_host, value, tolerance), f"{name}: {np.abs(on_host - value).max():.1e}"
 
 
-def draw(shape, seed, dtype, layout="C", offset=0.0):
+def draw(shape, seed, dtype, offset=0.0):
     """Return x, dy (N, C, S) and running mean, running variance, gamma, beta (C,), off their starts."""
-    x = (offset + 2.0 * draw_array(shape, seed, layout=layout)).astype(dtype, order="K")
-    dy = draw_array(shape, seed + 1, dtype=dtype, layout=layout)
+    x = (offset + 2.0 * draw_array(shape, seed)).astype(dtype)
+    dy = draw_array(shape, seed + 1, dtype=dtype)
     mean, var, gamma, beta = (draw_array((shape[1],), seed + i, dtype=dtype) for i in range(2, 6))
     return x, dy, mean, 0.25 + var**2, gamma, beta
 
@@ -79,18 +78,20 @@ def in_float64(layer, x, dy):
     return outcome(host, x.astype("float64"), dy.astype("float64"))
 
 
-def on_device(layer, x, dy):
-    device = copy.deepcopy(layer).to("cupy")
-    return outcome(device, *to_cuda(x, dy))
+def on_cuda(layer, x, dy, layout="C"):
+    """Return the outcome on the device, as device arrays."""
+    return outcome(copy.deepcopy(layer).to("cupy"), *to_cuda(x, dy, layout=layout))
 
 
 # --- the kernels and their references ---------------------------------------------------------------
 
 
-def compare_with_references(x, dy, running_mean, running_var, gamma, beta, tolerance, eps=0.05, momentum=0.3):
+def compare_with_references(x, dy, running_mean, running_var, gamma, beta, tolerance, layout="C"):
+    eps, momentum = 0.05, 0.3
     x, dy = (a.reshape(*a.shape[:2], -1) for a in (x, dy))
     wide = [None if a is None else a.astype("float64") for a in (x, dy, running_mean, running_var, gamma, beta)]
-    x_, dy_, running_mean_, running_var_, gamma_, beta_ = to_cuda(x, dy, running_mean, running_var, gamma, beta)
+    x_, dy_ = to_cuda(x, dy, layout=layout)
+    running_mean_, running_var_, gamma_, beta_ = to_cuda(running_mean, running_var, gamma, beta)
     x, dy, running_mean, running_var, gamma, beta = wide
 
     names = ("y", "mean", "var", "moved_mean", "moved_var")
@@ -109,6 +110,7 @@ def compare_with_references(x, dy, running_mean, running_var, gamma, beta, toler
         assert_close(dict(zip(names, found, strict=True)), dict(zip(names, expected, strict=True)), tolerance)
 
 
+@pytest.mark.smoke
 @given(
     shape=channel_shapes(),
     seed=SEEDS,
@@ -118,11 +120,12 @@ def compare_with_references(x, dy, running_mean, running_var, gamma, beta, toler
 )
 @with_device
 def test_kernels_equal_their_references(cuda, shape, seed, dtype, affine, layout):
-    x, dy, mean, var, gamma, beta = draw(shape, seed, dtype, layout)
+    x, dy, mean, var, gamma, beta = draw(shape, seed, dtype)
     gamma, beta = (gamma, beta) if affine else (None, None)
-    compare_with_references(x, dy, mean, var, gamma, beta, TOLERANCE[dtype])
+    compare_with_references(x, dy, mean, var, gamma, beta, TOLERANCE[dtype], layout)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SEVERAL_PARTS)
 def test_kernels_equal_their_references_over_several_parts(cuda, shape, dtype):
@@ -150,6 +153,7 @@ def test_the_references_are_the_layer():
 # --- the layer on a device --------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @given(
     shape=channel_shapes(),
     seed=SEEDS,
@@ -160,10 +164,10 @@ def test_the_references_are_the_layer():
 )
 @with_device
 def test_the_layer_equals_the_hosts(cuda, shape, seed, dtype, affine, training, layout):
-    x, dy, mean, var, *_ = draw(shape, seed, dtype, layout)
+    x, dy, mean, var, *_ = draw(shape, seed, dtype)
     layer = shake(BatchNorm(shape[1], eps=0.05, affine=affine, dtype=dtype), seed).train(training)
     layer.running_mean, layer.running_var = mean, var
-    found = on_device(layer, x, dy)
+    found = on_cuda(layer, x, dy, layout)
     assert_close(found, in_float64(layer, x, dy), TOLERANCE[dtype])
     assert all(value.dtype == x.dtype for value in found.values())
 
@@ -183,6 +187,7 @@ def test_gradients_over_several_parts(cuda):
     gradcheck.assert_ok(layer, x, directions=1, jacobian=False)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
 def test_launches(cuda, shape):
     """What the table of uanref.kernels.batch_norm says."""
@@ -207,6 +212,19 @@ def test_launches(cuda, shape):
         assert (counts.to_device, counts.to_host, counts.synchronizations) == (0, 0, 0)
 
 
+def test_an_input_with_gaps_is_copied_once(cuda):
+    if not cuda.counts:
+        pytest.skip("a real device does not count launches")
+    layer = BatchNorm(2).to("cupy")
+    x, dy = to_cuda(*draw((4, 2, 3, 3), 0, "float32")[:2], layout="strided")
+    with cuda.counting() as forward:
+        layer.forward(x)
+    with cuda.counting() as backward:
+        layer.backward(dy)
+    assert len(forward.launches) == 1 + len(FORWARD)
+    assert len(backward.launches) == 1 + len(BACKWARD)
+
+
 def test_a_million_samples_of_a_channel_keep_many_blocks_busy(cuda):
     if not cuda.counts:
         pytest.skip("a real device does not count launches")
@@ -223,16 +241,27 @@ def test_without_fusion_none_is_launched_and_the_numbers_are_the_same(cuda):
     with backend.fused(False):
         if cuda.counts:
             with cuda.counting() as counts:
-                plain = on_device(layer, x, dy)
+                plain = on_cuda(layer, x, dy)
             assert not {launched.name for launched in counts.launches} & {*FORWARD, *BACKWARD}
-        plain = on_device(layer, x, dy)
-    fused = on_device(layer, x, dy)
+        plain = on_cuda(layer, x, dy)
+    fused = on_cuda(layer, x, dy)
     assert_close(fused, {name: backend.to_host(value) for name, value in plain.items()}, 1e-13)
 
 
 def test_the_same_input_gives_the_same_bits(cuda):
     x, dy, *_ = draw((2, 2, 5000), 0, "float32")
-    first, second = on_device(BatchNorm(2), x, dy), on_device(BatchNorm(2), x, dy)
+    first, second = on_cuda(BatchNorm(2), x, dy), on_cuda(BatchNorm(2), x, dy)
+    for name, value in first.items():
+        np.testing.assert_array_equal(backend.to_host(value), backend.to_host(second[name]), err_msg=name)
+
+
+def test_the_order_of_threads_changes_no_bit(emulated):
+    from support import cupysim
+
+    x, dy, *_ = draw((2, 2, 2500), 0, "float32")
+    first = on_cuda(BatchNorm(2), x, dy)
+    with cupysim.threads_reversed():
+        second = on_cuda(BatchNorm(2), x, dy)
     for name, value in first.items():
         np.testing.assert_array_equal(backend.to_host(value), backend.to_host(second[name]), err_msg=name)
 
@@ -266,7 +295,7 @@ def test_more_channels_than_blocks_fit_along_an_axis(cuda):
     assert not batch_norm.serves(backend.module("cupy").empty((1, batch_norm.CHANNELS + 1, 1), dtype="float32"))
     x, dy, *_ = draw((2, batch_norm.CHANNELS + 1), 0, "float64")
     layer = BatchNorm(batch_norm.CHANNELS + 1, eps=0.05, dtype="float64")
-    assert_close(on_device(layer, x, dy), in_float64(layer, x, dy), 1e-12)
+    assert_close(on_cuda(layer, x, dy), in_float64(layer, x, dy), 1e-12)
 
 
 def test_the_kernels_serve_devices_alone():
@@ -289,7 +318,7 @@ def test_scales(cuda, exponent, dtype):
     x = (10.0**exponent * draw_array((6, 4, 3, 3), 0)).astype(dtype)
     dy = draw_array(x.shape, 1, dtype=dtype)
     layer = BatchNorm(4, dtype=dtype)
-    found = on_device(layer, x, dy)
+    found = on_cuda(layer, x, dy)
     assert_finite(found)
     if dtype == "float64" or exponent < 19:
         expected = in_float64(layer, x, dy)
@@ -301,7 +330,7 @@ def test_scales(cuda, exponent, dtype):
 @pytest.mark.parametrize("exponent", [19.5, 20, 30, 37])
 def test_a_variance_beyond_the_format_saturates(cuda, exponent):
     x, dy = draw((6, 2, 700), 0, "float32")[:2]
-    found = on_device(BatchNorm(2, momentum=0.5), np.float32(10.0**exponent) * np.sign(x), dy)
+    found = on_cuda(BatchNorm(2, momentum=0.5), np.float32(10.0**exponent) * np.sign(x), dy)
     assert_finite(found)
     np.testing.assert_allclose(backend.to_host(found["running_var"]), 0.5 * np.finfo("f4").max, rtol=1e-3)
     largest = float(np.abs(backend.to_host(found["y"])).max())
@@ -316,8 +345,7 @@ def test_constant_channels(cuda, value, dtype):
         layer, x = shake(BatchNorm(3, momentum=1.0, dtype=dtype), 0), draw_array(shape, 0, dtype=dtype)
         x[:, 1:] = value
         found = {
-            name: backend.to_host(array)
-            for name, array in on_device(layer, x, draw_array(shape, 1, dtype=dtype)).items()
+            name: backend.to_host(array) for name, array in on_cuda(layer, x, draw_array(shape, 1, dtype=dtype)).items()
         }
         assert_finite(found)
         np.testing.assert_array_equal(found["running_var"][1:], 0.0)
@@ -334,7 +362,7 @@ def test_one_huge_outlier(cuda, outlier, place, dtype):
     x, dy = draw((1, 2, 5000), 0, dtype)[:2]
     x[0, 1, place] = outlier
     layer = BatchNorm(2, dtype=dtype)
-    found = on_device(layer, x, dy)
+    found = on_cuda(layer, x, dy)
     assert_finite(found)
     if dtype == "float64" or abs(outlier) < 1e19:
         assert_close(found, in_float64(layer, x, dy), TOLERANCE[dtype])
@@ -353,16 +381,24 @@ def test_far_from_zero(cuda, shape, offset):
     np.testing.assert_allclose(backend.to_host(found[0]), mean, rtol=1e-7)
 
 
+def test_a_variance_is_not_below_zero_where_squares_underflow(cuda):
+    """Not even -0, whose inverse root would be minus infinity for eps = 0."""
+    x = (1e-30 * draw_array((1, 50, 30), 0)).astype("float32")
+    _, var, _, moved = batch_norm.moments(*to_cuda(x, np.zeros(50, "f4"), np.zeros(50, "f4")), 1.0)
+    assert not np.signbit(backend.to_host(var)).any()
+    assert not np.signbit(backend.to_host(moved)).any()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_subnormal_inputs(cuda, dtype):
     x = (0.01 * np.finfo(dtype).tiny * draw_array((6, 4, 3, 3), 0)).astype(dtype)
-    assert_finite(on_device(BatchNorm(4, dtype=dtype), x, draw_array(x.shape, 1, dtype=dtype)))
+    assert_finite(on_cuda(BatchNorm(4, dtype=dtype), x, draw_array(x.shape, 1, dtype=dtype)))
 
 
 def test_nan_and_infinity_stay_visible_in_their_channel(cuda):
     x, dy = draw((3, 3, 4), 0, "float32")[:2]
     x[1, 0, 2], x[0, 2, 0] = np.nan, np.inf
-    found = {name: backend.to_host(array) for name, array in on_device(BatchNorm(3), x, dy).items()}
+    found = {name: backend.to_host(array) for name, array in on_cuda(BatchNorm(3), x, dy).items()}
     for c in (0, 2):
         assert not np.isfinite(found["running_mean"][c])
         assert np.isnan(found["running_var"][c])
@@ -377,7 +413,7 @@ def test_a_million_samples_in_float32(cuda, offset):
     x = (offset + draw_array((1, 1, 1000, 1000), 0)).astype("float32")
     dy = draw_array(x.shape, 1, dtype="float32")
     layer = BatchNorm(1)
-    found, expected = on_device(layer, x, dy), in_float64(layer, x, dy)
+    found, expected = on_cuda(layer, x, dy), in_float64(layer, x, dy)
     for name, value in expected.items():
         terms = 1000.0 if name in ("gamma", "beta") else 1.0  # a sum of a million terms of both signs
         scale = max(np.abs(value).max(), terms) * (1.0 + offset)  # x itself is rounded to offset * 6e-8

@@ -89,7 +89,8 @@ __device__ inline Moments merged(Moments a, Moments b) {
 __device__ inline Moments block_merge(Moments mine) {
   __shared__ Moments of_warp[THREADS / 32];
   for (int offset = 16; offset > 0; offset >>= 1) {
-    Moments other = {__shfl_down_sync(0xffffffffu, mine.weight, offset), __shfl_down_sync(0xffffffffu, mine.mean, offset),
+    Moments other = {__shfl_down_sync(0xffffffffu, mine.weight, offset),
+                     __shfl_down_sync(0xffffffffu, mine.mean, offset),
                      __shfl_down_sync(0xffffffffu, mine.scatter, offset)};
     mine = merged(mine, other);
   }

@@ -51,6 +51,8 @@ class BatchNorm(Layer):
     Range: a variance beyond the dtype (deviations above 1e19 in float32) saturates at its largest number: outputs
     stay finite and shrink. In float64, deviations must stay below 1e150: there is no wider format to sum in.
 
+    On a device the kernels of :mod:`uanref.kernels.batch_norm` compute the same in three launches each way.
+
     Raises:
         ValueError: an option out of range.
     """
@@ -89,8 +91,11 @@ class BatchNorm(Layer):
             TypeError: another dtype than the parameters'.
         """
         self._check_channels(x, self.num_features)
+        xp = backend.namespace(x, self.running_mean)
         rows = as_rows(x)  # (N, C, S)
         on_device = fused.serves(rows)
+        if on_device:
+            rows = xp.ascontiguousarray(rows)  # once for all kernels
         if self.training:
             samples = rows.shape[0] * rows.shape[2]
             self._check_samples(samples)
