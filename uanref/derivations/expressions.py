@@ -284,6 +284,7 @@ def _patches(x: Named, sizes: Mapping[str, int]) -> Named:
 
 def _fold(p: Named, sizes: Mapping[str, int]) -> Named:
     others, entries = _split_image(p, ("u", "v", "p", "q"))
+    entries = np.broadcast_to(entries, (*entries.shape[:-4], *(sizes[axis] for axis in "uvpq")))
     image = np.zeros((*entries.shape[:-4], sizes["h"], sizes["w"]))
     down, across = entries.shape[-2:]
     for u in range(sizes["u"]):

@@ -23,8 +23,9 @@ from uanref.derivations.expressions import Expression, Named, evaluate, gradient
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array | float]
 
-STEP = 1e-4
-"""Relative size of the numerical derivative's step: central differences of fourth order, error of order STEP^4."""
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
+"""Relative sizes of the numerical derivative's steps: central differences of fourth order. Large steps bend, small
+ones round: each entry takes the smaller one of the two neighbouring steps that agree best (after Ridders 1982)."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,10 @@ class Derivation:
             missing = set(step.inputs) - known
             if missing:
                 raise ValueError(f"{self.name}: step {step.name!r} uses {sorted(missing)} before they are computed")
+            if not set(step.backward) <= set(step.inputs):
+                raise ValueError(f"{self.name}: step {step.name!r} sends gradients to what it does not use")
+            if not set(step.axes) <= set(self.axes):
+                raise ValueError(f"{self.name}: step {step.name!r} has an axis that the derivation does not name")
             known.add(step.name)
 
     @property
@@ -267,8 +272,10 @@ class Derivation:
                 f"the upstream gradient of {self.output.name} must have shape {shape_text(shape)} "
                 f"{self.output.axes}, got {shape_text(upstream.shape)}"
             )
+        if not np.isfinite(upstream).all():
+            raise ValueError(f"the upstream gradient of {self.output.name} has entries that are not finite")
         dy = Named(self.output.axes, upstream)
-        gradients, contributions = self._backward(values, sizes, dy, steps or {})
+        gradients, contributions = self._way_back(values, sizes, dy, steps or {})
         proofs = self._numerical(values, sizes, dy) if numerical and not self.forward_only else {}
         nodes = {}
         for node in self.nodes:
@@ -281,7 +288,7 @@ class Derivation:
             )
         return Trace(self, sizes, nodes, upstream)
 
-    def _backward(
+    def _way_back(
         self, values: Mapping[str, Named], sizes: Mapping[str, int], dy: Named, replaced: Mapping[str, Step]
     ) -> tuple[dict[str, Named], dict[str, dict[str, Named]]]:
         """Return each value's gradient, and what each of its users contributed."""
@@ -313,18 +320,26 @@ class Derivation:
             if _is_constant(node):
                 continue
             value = values[node.name].along(node.axes)
-            h = STEP * max(1.0, float(np.abs(value).max(initial=0.0)))
+            steps = [step * max(1.0, float(np.abs(value).max(initial=0.0))) for step in STEPS]
             # One extra axis holds every entry's two moves either way; it spreads through the list by itself.
             moves = np.eye(value.size).reshape(value.size, *value.shape)
-            probes = np.concatenate([value + shift * h * moves for shift in (-2, -1, 1, 2)])
-            moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, after=node.name)
+            probes = np.concatenate([value + shift * h * moves for h in steps for shift in (-2, -1, 1, 2)])
+            with np.errstate(invalid="ignore", divide="ignore"):  # a step too large may leave a root's domain
+                moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, node.name)
             y = moved[self.output.name].along(("probe", *self.output.axes))
             base = values[self.output.name].along(self.output.axes)
             losses = ((y - base) * dy.array).reshape(y.shape[0], -1).sum(axis=1)
             if losses.size == 1:  # nothing that is moved reaches the output
-                losses = np.zeros(4 * value.size)
-            minus2, minus1, plus1, plus2 = losses.reshape(4, *value.shape)
-            found[node.name] = (8.0 * (plus1 - minus1) - (plus2 - minus2)) / (12.0 * h)
+                losses = np.zeros(len(probes))
+            slopes = [
+                (8.0 * (plus1 - minus1) - (plus2 - minus2)) / (12.0 * h)
+                for h, (minus2, minus1, plus1, plus2) in zip(
+                    steps, losses.reshape(len(steps), 4, *value.shape), strict=True
+                )
+            ]
+            gaps = np.abs(np.diff(slopes, axis=0))
+            best = np.where(np.isfinite(gaps), gaps, np.inf).argmin(axis=0)
+            found[node.name] = np.take_along_axis(np.stack(slopes), best[None] + 1, axis=0)[0]
         return found
 
     def _checked(self, given: Mapping[str, Array]) -> tuple[dict[str, Named], dict[str, int]]:

@@ -5,27 +5,24 @@
 
 const derivation = (() => {
   const { fromLists, along, evaluate, value } = primitives;
-  const STEP = 1e-4; // as uanref.derivations.staged.STEP
+  const STEPS = [1e-3, 1e-4, 1e-5, 1e-6]; // as uanref.derivations.staged.STEPS
 
-  // Everything that the page shows of one run.
+  // Everything that the page shows of one run, but the numerical proofs, which take longer: see proof.
   //
   // exported: the exported derivation. inputs: name to value. upstream: dL/d(output), a value.
   // mistake: null, or {step, input, expression}: the local rule that replaces the right one.
   //
-  // Returns {values, gradients, contributions, numerical, errors}, each by name; contributions by user, too.
+  // Returns {values, gradients, contributions, upstream}, the first three by name; contributions by user, too.
   function trace(exported, inputs, upstream, mistake = null) {
-    const sizes = exported.sizes;
-    const values = forward(exported, inputs, sizes);
-    const { gradients, contributions } = backward(exported, values, upstream, sizes, mistake);
-    const numerical = {};
-    const errors = {};
-    if (exported.nodes.some((node) => node.gradient !== null)) {
-      for (const node of exported.nodes.filter((node) => node.kind !== "constant")) {
-        numerical[node.name] = moved(exported, values, upstream, sizes, node);
-        errors[node.name] = relativeError(gradients[node.name], numerical[node.name]);
-      }
-    }
-    return { values, gradients, contributions, numerical, errors };
+    const values = forward(exported, inputs, exported.sizes);
+    return { values, upstream, ...backward(exported, values, upstream, exported.sizes, mistake) };
+  }
+
+  // The numerical gradient of one value of a trace, and the relative error of the analytic one.
+  function proof(exported, traced, name) {
+    const node = exported.nodes.find((node) => node.name === name);
+    const numerical = moved(exported, traced.values, traced.upstream, exported.sizes, node);
+    return { numerical, error: relativeError(traced.gradients[name], numerical) };
   }
 
   // All values; with `after`, those of the steps behind it, the others as given.
@@ -69,21 +66,28 @@ const derivation = (() => {
     return value(like.axes, like.shape, sum);
   }
 
-  // dL/d(node) by central differences of fourth order: each entry is moved, the steps behind it run again.
+  // dL/d(node): each entry is moved, the steps behind it run again. Large steps bend, small ones round: an entry takes
+  // the smaller one of the two neighbouring steps whose central differences agree best.
   function moved(exported, values, upstream, sizes, node) {
     const start = values[node.name];
     const base = values[exported.output];
-    const h = STEP * start.data.reduce((most, number) => Math.max(most, Math.abs(number)), 1);
+    const scale = start.data.reduce((most, number) => Math.max(most, Math.abs(number)), 1);
     const lossAt = (entry, shift) => {
       const data = Float64Array.from(start.data);
-      data[entry] += shift * h;
+      data[entry] += shift;
       const given = { ...values, [node.name]: value(start.axes, start.shape, data) };
       const y = forward(exported, given, sizes, node.name)[exported.output];
       return y.data.reduce((loss, number, i) => loss + (number - base.data[i]) * upstream.data[i], 0);
     };
-    const found = start.data.map(
-      (_, i) => (8 * (lossAt(i, 1) - lossAt(i, -1)) - (lossAt(i, 2) - lossAt(i, -2))) / (12 * h),
-    );
+    const found = start.data.map((_, i) => {
+      const slopes = STEPS.map((step) => {
+        const h = step * scale;
+        return (8 * (lossAt(i, h) - lossAt(i, -h)) - (lossAt(i, 2 * h) - lossAt(i, -2 * h))) / (12 * h);
+      });
+      const gaps = slopes.slice(1).map((slope, j) => Math.abs(slope - slopes[j]));
+      const best = gaps.reduce((least, gap, j) => (gap < (gaps[least] ?? Infinity) || isNaN(gaps[least]) ? j : least), 0);
+      return slopes[best + 1];
+    });
     return value(start.axes, start.shape, found);
   }
 
@@ -120,5 +124,5 @@ const derivation = (() => {
     return along(evaluate(expression, known, exported.sizes), node.axes, exported.sizes);
   }
 
-  return { trace, inputsOf, upstreamOf, evaluateIn };
+  return { trace, proof, inputsOf, upstreamOf, evaluateIn };
 })();
