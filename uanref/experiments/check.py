@@ -230,7 +230,7 @@ def _neighbour_cases() -> list[Case]:
     shape = (3, 2, 4, 3)
     classes = np.random.default_rng(9).integers(0, 3, size=(3, 4, 3))
     return [
-        Case("AdaptiveLocalContrastNorm", lambda: spread(_ContrastOfImages((0.6, 1.5), 3)), shape, True),
+        Case("AdaptiveLocalContrastNorm, two filters", lambda: spread(_ContrastOfImages((0.6, 1.5), 3)), shape, True),
         *(
             Case(
                 f"ClassAdaptiveNorm {mode}",
