@@ -1,4 +1,4 @@
-"""Products of matrices: what CuPy asks of cuBLAS, computed by NumPy."""
+"""Products and sums of matrices: what CuPy asks of cuBLAS, computed by NumPy."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def module() -> types.ModuleType:
     )
     for letter, dtype in {"s": "float32", "d": "float64", "c": "complex64", "z": "complex128"}.items():
         setattr(stand_in, f"{letter}gemm", _typed_gemm(f"{letter}gemm", dtype))
+        setattr(stand_in, f"{letter}geam", _typed_geam(f"{letter}geam", dtype))
         setattr(stand_in, f"{letter}gemmBatched", _typed_gemm_batched(f"{letter}gemmBatched", dtype))
     return stand_in
 
@@ -180,3 +181,21 @@ def _typed_gemm_batched(name: str, dtype: str) -> Callable[..., None]:
             _product(op_a, op_b, m, n, k, alpha, at_a, dtype, lda, at_b, dtype, ldb, beta, at_c, dtype, ldc)
 
     return gemm_batched
+
+
+def _typed_geam(name: str, dtype: str) -> Callable[..., None]:
+    """C <- alpha op(A) + beta op(B); with a factor of 0, that matrix is not read."""
+
+    def geam(
+        handle: int, op_a: int, op_b: int, m: int, n: int, alpha: int, a: int, lda: int,
+        beta: int, b: int, ldb: int, c: int, ldc: int,
+    ) -> None:  # fmt: skip
+        counters.called(name)
+        total = np.zeros((m, n), dtype)
+        for factor, operation, address, leading in ((alpha, op_a, a, lda), (beta, op_b, b, ldb)):
+            scale = _array(factor, dtype, 1)[0]
+            if scale != 0:
+                total += scale * _operand(operation, address, dtype, m, n, leading)
+        _matrix(c, dtype, m, n, ldc)[...] = total
+
+    return geam

@@ -12,9 +12,10 @@ from typing import Any
 
 from . import compiler, counters
 from .environment import is_sanitized
-from .errors import KernelFault
+from .errors import KernelFault, refuse
 
-_INVALID_VALUE, _NOT_FOUND = 1, 500  # CUresult
+_INVALID_VALUE = 1, "CUDA_ERROR_INVALID_VALUE: invalid argument"  # CUresult
+_NOT_FOUND = 500, "CUDA_ERROR_NOT_FOUND: named symbol not found"
 _MAX_THREADS, _MAX_GRID = 1024, (2**31 - 1, 65535, 65535)
 _MAX_BLOCK = (1024, 1024, 64)
 _SHARED_BY_DEFAULT, _SHARED_AT_MOST = 48 << 10, 227 << 10
@@ -69,9 +70,10 @@ class _Stacks:
     def __init__(self) -> None:
         # Stacks of a power of two bytes would compete for the same few lines of every cache.
         self.bytes_each = (32 << 10) * (4 if is_sanitized() else 1) + 320
-        size = self.bytes_each * _MAX_THREADS
+        cushion = 1 << 20  # below the first: what overflows it hits nothing before that is noticed
+        size = cushion + self.bytes_each * _MAX_THREADS
         self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + cushion
 
 
 def functions(module: Any) -> dict[str, Callable[..., Any]]:
@@ -80,6 +82,12 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
     libraries: dict[int, ctypes.PyDLL] = {}
     kernels: dict[int, _Function] = {}
     stacks: list[_Stacks] = []
+
+    def failure(status: int, message: str) -> Exception:
+        """Return CuPy's exception without its constructor, which asks the driver for the message."""
+        error: Exception = module.CUDADriverError.__new__(module.CUDADriverError, message)
+        error.status = status  # type: ignore[attr-defined]
+        return error
 
     def load(image: bytes) -> int:
         handle = next(handles)
@@ -91,7 +99,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         try:
             run = library[compiler.launcher(name)]
         except AttributeError:
-            raise module.CUDADriverError(_NOT_FOUND) from None
+            raise failure(*_NOT_FOUND) from None
         run.restype = None
         kernel = next(handles)
         kernels[kernel] = _Function(name, run, hasattr(library, "cupysim_wait"))
@@ -101,7 +109,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         try:
             return ctypes.addressof(ctypes.c_char.in_dll(libraries[handle], name))
         except ValueError:
-            raise module.CUDADriverError(_NOT_FOUND) from None
+            raise failure(*_NOT_FOUND) from None
 
     def launch(
         kernel: int, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
@@ -118,7 +126,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
             and bx * by * bz <= _MAX_THREADS
             and shared_bytes <= function.max_dynamic_shared
         ):
-            raise module.CUDADriverError(_INVALID_VALUE)
+            raise failure(*_INVALID_VALUE)
         counters.launched(function.name, (gx, gy, gz), (bx, by, bz), shared_bytes)
         asked = _Launch((gx, gy, gz), (bx, by, bz), shared_bytes, _reversed, function.has_fibers, arguments)
         if function.has_fibers:
@@ -134,12 +142,12 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
             return _MAX_THREADS
         if attribute == _ATTRIBUTE_MAX_DYNAMIC_SHARED:
             return kernels[kernel].max_dynamic_shared
-        raise module.CUDADriverError(_INVALID_VALUE)
+        raise refuse(f"attribute {attribute} of a kernel (registers, local memory ...)")
 
     def set_attribute(kernel: int, attribute: int, value: int) -> None:
         if attribute == _ATTRIBUTE_MAX_DYNAMIC_SHARED:
             if value > _SHARED_AT_MOST:
-                raise module.CUDADriverError(_INVALID_VALUE)
+                raise failure(*_INVALID_VALUE)
             kernels[kernel].max_dynamic_shared = value
 
     return {

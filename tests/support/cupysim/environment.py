@@ -29,7 +29,7 @@ def missing() -> str | None:
         return f'CuPy is not installed: pip install "cupy-cuda12x=={CUPY_VERSION}" (no GPU or driver is needed)'
     name, version = distribution
     if version != CUPY_VERSION:
-        return f"cupysim fits CuPy {CUPY_VERSION} alone, but {name} {version} is installed: pip install {name}=={CUPY_VERSION}"
+        return f"cupysim fits CuPy {CUPY_VERSION} alone, not {name} {version}: pip install {name}=={CUPY_VERSION}"
     if shutil.which(COMPILER) is None:
         return f"the compiler {COMPILER} was not found on PATH: install it (on Debian and Ubuntu: apt install g++)"
     if not cuda_headers_found():

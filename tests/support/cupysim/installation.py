@@ -48,12 +48,11 @@ def install() -> types.ModuleType:
     # CUB and cuTENSOR come as code for a device: reductions and products take CuPy's own kernels.
     cupy._core.set_routine_accelerators([])
     cupy._core.set_reduction_accelerators([])
-    for name in ("cupy.cuda.thrust", "cupy.cuda.cub", "cupy_backends.cuda.libs.nvrtc"):
-        bindings.refuse_all(importlib.import_module(name))
-    from cupy.cuda import compiler as cupys_compiler
-
-    cupys_compiler._get_arch = lambda: "".join(map(str, runtime.COMPUTE_CAPABILITY))
-    cupys_compiler._compile_module_with_cache = _compile
+    # These carry compiled code for a device, and reach the CUDA runtime past the replaced functions.
+    for name in ("cupy.cuda.thrust", "cupy.cuda.cub"):
+        bindings.refuse_all(importlib.import_module(name), kept=frozenset({"get_build_version"}))
+    _refuse_bit_generators(cupy)
+    _replace_compiler()
     if is_sanitized():
         cupy.cuda.set_allocator(None)  # an allocation for each array: the sanitizer watches the bytes around it
     _poison_fresh_arrays()
@@ -73,6 +72,28 @@ def _poison_fresh_arrays() -> None:
                 memory.fill(about["mem_ptr"], memory.POISON, about["mem_size"])
 
     Poison().__enter__()  # for the life of the process
+
+
+def _refuse_bit_generators(cupy: Any) -> None:
+    """Let no bit generator be made: ``cupy.random.Generator`` would launch the kernels of cuRAND."""
+    private = importlib.import_module("cupy.random._bit_generator")
+    for name in ("XORWOW", "MRG32k3a", "Philox4x3210"):
+
+        def refused(cls: type, *arguments: Any, **named: Any) -> Any:
+            raise refuse(f"cupy.random.{cls.__name__}")
+
+        substitute = type(name, (getattr(private, name),), {"__new__": refused})
+        setattr(private, name, substitute)
+        setattr(cupy.random, name, substitute)
+
+
+def _replace_compiler() -> None:
+    from cupy.cuda import compiler as cupys_compiler
+    from cupy_backends.cuda.libs import nvrtc
+
+    cupys_compiler._get_arch = lambda: "".join(map(str, runtime.COMPUTE_CAPABILITY))
+    cupys_compiler._compile_module_with_cache = _compile
+    nvrtc.getVersion = lambda: (12, 9)  # asked for before each compilation, and by cupy.show_config()
 
 
 def _compile(

@@ -1,4 +1,4 @@
-"""The CUDA runtime, as far as CuPy's arrays need it: memory, streams and events of one device that never runs behind."""
+"""The CUDA runtime, as far as CuPy's arrays need it: memory, streams and events of one device that is never behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import counters, memory
 COMPUTE_CAPABILITY = (9, 0)
 """Of the emulated device: that of an H100."""
 
-_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
+_INVALID_VALUE, _MEMORY_ALLOCATION, _INVALID_DEVICE = 1, 2, 101  # cudaError_t
 _DIRECTIONS = {1: "to_device", 2: "to_host", 3: "on_device"}  # cudaMemcpyKind
 
 # cudaDeviceAttr -> value
@@ -100,12 +100,12 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
 
     def attribute(which: int, device: int) -> int:
         if which not in _ATTRIBUTES:
-            raise module.CUDARuntimeError(module.errorInvalidValue)
+            raise module.CUDARuntimeError(_INVALID_VALUE)
         return _ATTRIBUTES[which]
 
     def set_device(device: int) -> None:
         if device != 0:
-            raise module.CUDARuntimeError(101)  # cudaErrorInvalidDevice
+            raise module.CUDARuntimeError(_INVALID_DEVICE)
 
     return {
         # The device
@@ -115,6 +115,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         "getDeviceCount": lambda: 1,
         "driverGetVersion": lambda: 13000,
         "runtimeGetVersion": lambda: 12090,
+        "_getLocalRuntimeVersion": lambda: 12090,
         "_getCUDAMajorVersion": lambda: 12,
         "deviceGetAttribute": attribute,
         "getDeviceProperties": properties,
@@ -142,7 +143,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         "streamCreateWithPriority": new_handle,
         "streamDestroy": nothing,
         "streamSynchronize": wait,
-        "streamQuery": nothing,
+        "streamQuery": zero,
         "streamWaitEvent": nothing,
         "streamIsCapturing": zero,
         "eventCreate": new_handle,
@@ -150,7 +151,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         "eventDestroy": forget,
         "eventRecord": record,
         "eventSynchronize": wait,
-        "eventQuery": nothing,
+        "eventQuery": zero,
         "eventElapsedTime": elapsed,
     }
 

@@ -1,12 +1,12 @@
 // How a kernel is run: block after block; within a block thread after thread, or, where threads wait for each other,
 // each thread as a fiber that is entered again when what it waits for has happened.
 //
-// Waiting follows the programming guide to the letter, because what it leaves undefined hangs or corrupts on a device:
+// Waiting follows the programming guide, because what it leaves undefined hangs or corrupts on a device:
 //
-// - __syncthreads() is for all threads of the block. A thread that has left the kernel, or waits in another line, while
-//   others wait is a fault (devices since Volta forgive the first; the guide does not promise it).
+// - __syncthreads() waits for all threads of the block that have not left the kernel (so devices do since Volta, and
+//   CuPy's own scans rely on it). Threads that wait in different lines are a fault.
 // - A function of a warp waits for the lanes that its mask names and that have not left the kernel. All of them must
-//   call the same function with the same mask, and each must name itself.
+//   call the same function with the same mask, and each must name itself; anything else is a fault.
 #pragma once
 #include "cupysim/fibers.h"
 
@@ -107,7 +107,7 @@ inline void run_ready() {
     running = &thread;
     threadIdx = thread.index;
     Fiber::jump(scheduler, thread.fiber);
-    if (thread.state == finished && thread.fiber.overflowed())
+    if (thread.fiber.overflows() || (thread.state == finished && thread.fiber.overflowed()))
       stop("thread %u needs more than %zu bytes of stack", thread.number, launch->stack_bytes);
   }
 }
@@ -153,27 +153,28 @@ inline bool release_warps() {
   return released;
 }
 
-// All threads wait at the barrier: let them pass, if it is one and the same for all.
+// All threads that are still there wait at the barrier: let them pass, if it is one and the same for all.
 inline void release_barrier() {
+  const Thread* first = nullptr;
   for (unsigned t = 0; t < thread_count; ++t) {
-    if (threads[t].line != threads[0].line)
-      return stop("threads 0 and %u wait at different __syncthreads(), in lines %d and %d", t, threads[0].line,
-                  threads[t].line);
-    threads[t].state = ready;
+    Thread& thread = threads[t];
+    if (thread.state != at_barrier) continue;
+    if (!first) first = &thread;
+    if (thread.line != first->line)
+      return stop("threads %u and %u wait at different __syncthreads(), in lines %d and %d", first->number, t,
+                  first->line, thread.line);
+    thread.state = ready;
   }
-  in_state[ready] = thread_count;
+  in_state[ready] = in_state[at_barrier];
   in_state[at_barrier] = 0;
 }
 
 // Nobody can go on: say why.
 inline void stop_deadlock() {
-  const Thread* example[4] = {};  // of each state
-  for (unsigned t = thread_count; t--;) example[threads[t].state] = &threads[t];
-  if (const Thread* lane = example[at_warp])
-    return stop("thread %u waits for lanes of its warp (mask %08x) that never call the same function with this mask",
-                lane->number, lane->mask);
-  stop("thread %u has left the kernel while thread %u waits at __syncthreads() in line %d", example[finished]->number,
-       example[at_barrier]->number, example[at_barrier]->line);
+  for (unsigned t = 0; t < thread_count; ++t)
+    if (threads[t].state == at_warp)
+      return stop("thread %u waits for lanes of its warp (mask %08x) that do not call the same function with this mask",
+                  t, threads[t].mask);
 }
 
 // What stays the same for all blocks of a launch.
@@ -202,8 +203,8 @@ inline void run_block() {
   while (!stopped) {
     run_ready();
     if (stopped || in_state[finished] == thread_count) return;
-    if (in_state[at_barrier] == thread_count) release_barrier();
-    else if (!(in_state[at_warp] && release_warps()) && !stopped) stop_deadlock();
+    if (!in_state[at_warp]) release_barrier();
+    else if (!release_warps() && !stopped) stop_deadlock();
   }
 }
 

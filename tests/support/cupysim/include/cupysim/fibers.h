@@ -50,6 +50,7 @@ struct Context {
     for (int saved = 0; saved < 6; ++saved) *--top = 0;
     stack_pointer = top;
   }
+  bool is_below(const char* address) const { return stack_pointer < address; }
   static void jump(Context& from, Context& to) { cupysim_switch(&from.stack_pointer, to.stack_pointer); }
 };
 }  // namespace cupysim
@@ -68,6 +69,7 @@ struct Context {
     state.uc_link = nullptr;
     makecontext(&state, entry, 0);
   }
+  bool is_below(const char*) const { return false; }  // where it stands is not told
   static void jump(Context& from, Context& to) { swapcontext(&from.state, &to.state); }
 };
 }  // namespace cupysim
@@ -81,9 +83,10 @@ struct Fiber {
   size_t stack_bytes = 0;
   void* sanitizer_data = nullptr;
 
-  // The lowest word of a stack: a function that overflowed it has written there.
+  // Whether the function stands beyond the end of its stack, or has been there: then the lowest word was overwritten.
   static constexpr uint64_t untouched = 0x5ca1ab1e0ddba11ull;
   uint64_t& lowest_word() const { return *reinterpret_cast<uint64_t*>(stack); }
+  bool overflows() const { return context.is_below(stack); }
   bool overflowed() const { return lowest_word() != untouched; }
 
   // Use this memory as the stack.
