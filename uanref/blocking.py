@@ -38,6 +38,9 @@ BLOCK_SAMPLES = 4096
 # Below this many elements, starting threads costs more than they save.
 THREADED_ELEMENTS = 50_000
 
+# How many samples a device adds up in one go where they do not lie side by side.
+DEVICE_RUN = 64
+
 _threads: int | None = None
 
 
@@ -127,7 +130,15 @@ def per_channel(a: Array, spatial: int) -> Array:
 
 def sum_samples(z: Array) -> Array:
     """Sum over samples and space, ``(..., N, C, S) -> (..., C)``."""
-    total: Array = sum_rows(z).sum(axis=-2)
+    sums = sum_rows(z)  # (..., N, C)
+    if backend.name_of(z) != "numpy" and sums.shape[-2] >= 2 * DEVICE_RUN:
+        # A device starts few blocks for a sum over any axis but the last: first sum runs of samples, then the runs.
+        runs = sums.shape[-2] // DEVICE_RUN
+        whole = sums[..., : runs * DEVICE_RUN, :].reshape(*sums.shape[:-2], runs, DEVICE_RUN, -1)
+        rest = sums[..., runs * DEVICE_RUN :, :].sum(axis=-2)
+        total: Array = whole.sum(axis=-2).sum(axis=-2) + rest
+        return total
+    total = sums.sum(axis=-2)
     return total
 
 
