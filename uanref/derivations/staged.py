@@ -27,6 +27,9 @@ STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Relative sizes of the numerical derivative's steps: central differences of fourth order. Large steps bend, small
 ones round: each entry takes the smaller one of the two neighbouring steps that agree best (after Ridders 1982)."""
 
+PROBED = 1 << 21
+"""How many numbers a value may have while it is probed: more entries are moved in turns, so that memory stays small."""
+
 
 @dataclass(frozen=True)
 class Local:
@@ -315,32 +318,47 @@ class Derivation:
 
     def _numerical(self, values: Mapping[str, Named], sizes: Mapping[str, int], dy: Named) -> dict[str, Array]:
         """Return dL/d(node) for every node by central differences of fourth order, L = sum(dy * output)."""
+        largest = max(values[node.name].array.size for node in self.nodes)
         found = {}
         for node in self.nodes:
             if _is_constant(node):
                 continue
             value = values[node.name].along(node.axes)
             steps = [step * max(1.0, float(np.abs(value).max(initial=0.0))) for step in STEPS]
-            # One extra axis holds every entry's two moves either way; it spreads through the list by itself.
-            moves = np.eye(value.size).reshape(value.size, *value.shape)
-            probes = np.concatenate([value + shift * h * moves for h in steps for shift in (-2, -1, 1, 2)])
-            with np.errstate(invalid="ignore", divide="ignore"):  # a step too large may leave a root's domain
-                moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, node.name)
-            y = moved[self.output.name].along(("probe", *self.output.axes))
-            base = values[self.output.name].along(self.output.axes)
-            losses = ((y - base) * dy.array).reshape(y.shape[0], -1).sum(axis=1)
-            if losses.size == 1:  # nothing that is moved reaches the output
-                losses = np.zeros(len(probes))
-            slopes = [
-                (8.0 * (plus1 - minus1) - (plus2 - minus2)) / (12.0 * h)
-                for h, (minus2, minus1, plus1, plus2) in zip(
-                    steps, losses.reshape(len(steps), 4, *value.shape), strict=True
-                )
+            at_once = max(1, PROBED // (4 * len(steps) * largest))
+            pieces = [
+                self._slopes(node, slice(first, min(first + at_once, value.size)), steps, values, sizes, dy)
+                for first in range(0, value.size, at_once)
             ]
+            slopes = np.concatenate(pieces, axis=1).reshape(len(steps), *value.shape)
             gaps = np.abs(np.diff(slopes, axis=0))
             best = np.where(np.isfinite(gaps), gaps, np.inf).argmin(axis=0)
-            found[node.name] = np.take_along_axis(np.stack(slopes), best[None] + 1, axis=0)[0]
+            found[node.name] = np.take_along_axis(slopes, best[None] + 1, axis=0)[0]
         return found
+
+    def _slopes(
+        self,
+        node: Input | Step,
+        entries: slice,
+        steps: list[float],
+        values: Mapping[str, Named],
+        sizes: Mapping[str, int],
+        dy: Named,
+    ) -> Array:
+        """Return dL/d(entry) of some entries of a node, flat, for each step size: ``(len(steps), entries)``."""
+        value = values[node.name].along(node.axes)
+        moves = np.eye(entries.stop - entries.start, value.size, k=entries.start).reshape(-1, *value.shape)
+        # One extra axis holds every entry's two moves either way; it spreads through the list by itself.
+        probes = np.concatenate([value + shift * h * moves for h in steps for shift in (-2, -1, 1, 2)])
+        with np.errstate(invalid="ignore", divide="ignore"):  # a step too large may leave a root's domain
+            moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, node.name)
+        y = moved[self.output.name].along(("probe", *self.output.axes))
+        base = values[self.output.name].along(self.output.axes)
+        # Where nothing that is moved reaches the output, y has no probes: every loss is the same, 0.
+        losses = np.broadcast_to(((y - base) * dy.array).reshape(len(y), -1).sum(axis=1), len(probes))
+        minus2, minus1, plus1, plus2 = losses.reshape(len(steps), 4, -1).swapaxes(0, 1)
+        slopes: Array = (8.0 * (plus1 - minus1) - (plus2 - minus2)) / (12.0 * np.array(steps)[:, None])
+        return slopes
 
     def _checked(self, given: Mapping[str, Array]) -> tuple[dict[str, Named], dict[str, int]]:
         """Return the inputs with their axes, and the axes' sizes; raise if anything does not fit."""
