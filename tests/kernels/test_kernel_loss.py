@@ -92,6 +92,13 @@ def host(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> list[np.n
     return [loss, log_p, kernel.reference_backward(log_p, targets, smoothing)]
 
 
+@pytest.mark.parametrize("classes", [40, 260])
+def test_every_class_in_turn_stands_out(classes: int) -> None:
+    logits, labels = 1e4 * np.eye(classes), np.arange(classes)[::-1]
+    for found, expected in zip(run(logits, labels, 0.0), host(logits, labels, 0.0), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("blocks", [1, 3, 300])
 @pytest.mark.parametrize("classes", [2, 150])
 def test_blocks_share_many_rows(blocks: int, classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
