@@ -39,6 +39,10 @@ app = typer.Typer(
 )
 
 NORM_NAMES = ", ".join(NORMS)
+# As uanref.derivations has them; importing those for a help text would slow every command.
+DERIVATION_NAMES = (
+    "linear, relu, conv, softmax-cross-entropy, bn, bn-eval, layer-norm, posterior, uan, uan-learned, adam"
+)
 
 _arguments: list[str] = []  # as given, for the record that compare keeps
 
@@ -458,6 +462,55 @@ def info() -> None:
     from uanref.experiments import info as experiment
 
     Console().print(experiment.table())
+
+
+@app.command()
+def step(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=DERIVATION_NAMES)],
+    size: Annotated[
+        list[str], typer.Option(metavar="AXIS=N", help="length of an axis, such as m=6 or k=2; may be repeated")
+    ] = [],  # noqa: B006  Typer copies it
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=_path, help="an .npz with one array per input, and upstream")
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=_whole(0), metavar="N", help="of the example's numbers")] = 0,
+    mistake: Annotated[
+        str | None, typer.Option(metavar="ID", help="plant a mistake; 'list' prints what there is")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="print the whole walk; so without a terminal, too")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="with --plain: print large arrays whole")] = False,
+) -> None:
+    """Walk through a derivation node by node, forward and backward.
+
+    Formula, shape, numbers, gradient and numerical proof of each; edit a number or plant a mistake and watch.
+    """
+    from rich.console import Console
+
+    from uanref.derivations import find
+    from uanref.derivations.mistakes import mistakes
+    from uanref.stepping import terminal
+    from uanref.stepping.given import inputs_from, sizes_from
+    from uanref.stepping.walk import Walk
+
+    derivation = find(name)
+    offered = mistakes(derivation) if mistake is not None else []
+    if mistake == "list":
+        for each in offered:
+            _plain(_unbroken(), each.id)
+        return
+    given, upstream = inputs_from(derivation, inputs, sizes_from(size, derivation), seed)
+    walk = Walk(derivation, given, upstream, seed)
+    if mistake is not None:
+        chosen = [each for each in offered if each.id == mistake]
+        if not chosen:
+            raise ValueError(f"{name} has no mistake {mistake!r}: uanref step {name} --mistake list prints them")
+        walk.plant(chosen[0])
+        walk.go(chosen[0].step)
+    console = Console()
+    if plain or not (console.is_terminal and sys.stdin.isatty()):
+        terminal.print_walk(walk, console if console.is_terminal else _wide(), whole)
+    else:
+        terminal.Screen(walk, console).run()
 
 
 @app.command()

@@ -155,6 +155,14 @@ def test_the_loop_ends(last):
     assert "spread" in target.file.getvalue()
 
 
+def test_keys_that_come_together_are_told_apart():
+    keys = iter(["\x1b[C\x1b[Cn", "gq"])
+    screen = Screen(Walk(find("bn")), Console(file=io.StringIO(), force_terminal=True), read_key=lambda: next(keys))
+    screen.run()
+    assert screen.walk.node.name == "var"
+    assert screen.gradient
+
+
 def test_the_end_of_the_input_ends_the_loop():
     def no_more() -> str:
         raise EOFError

@@ -145,7 +145,7 @@ def collapse(told: Collapse, trace: Trace) -> RenderableType:
         against = "the staged gradient" if i == 0 else "the line before"
         parts += [
             Padding(Text(f"{i + 1}. d{symbol(node)} = {text(line.expression, trace.derivation)}"), (0, 0, 0, 2)),
-            Padding(Text(f"{line.why} Apart from {against}: {apart:.1e}", "dim"), (0, 0, 0, 5)),
+            Padding(Text(f"{line.why} Largest difference from {against}: {apart:.1e}", "dim"), (0, 0, 0, 5)),
         ]
         before = now
     return Group(*parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import typer
@@ -18,6 +19,7 @@ from uanref.stepping.walk import TOLERANCE, Walk
 
 KEYS = """n/→ next  p/← previous  f forward  b backward  j/k scroll
 g gradient  v values  c check  e edit  m mistake  q quit"""
+ONE_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 FOOT = 3  # a message and two lines of keys
 LIST = 20  # columns of the list of nodes, frame included
 
@@ -100,12 +102,13 @@ class Screen:
             while True:
                 screen.update(self.view())
                 try:
-                    key = self._read_key()
+                    typed = self._read_key()
                 except EOFError:
                     return
-                if key in ("q", "\x1b", "\x04"):
-                    return
-                self.press(key)
+                for key in ONE_KEY.findall(typed):  # a fast typist's keys come together
+                    if key in ("q", "\x1b", "\x04"):
+                        return
+                    self.press(key)
 
     def press(self, key: str) -> None:
         """Do what a key says; an unknown one is answered with the list of keys."""
