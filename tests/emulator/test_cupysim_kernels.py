@@ -87,7 +87,10 @@ def test_macros_and_global_variables(cp: Any) -> None:
         code="""
         __constant__ float table[2];
         __device__ int calls;
-        extern "C" __global__ void probe(float* x) { x[threadIdx.x] = table[threadIdx.x] * SCALE; atomicAdd(&calls, 1); }
+        extern "C" __global__ void probe(float* x) {
+          x[threadIdx.x] = table[threadIdx.x] * SCALE;
+          atomicAdd(&calls, 1);
+        }
         """,
         options=("-DSCALE=3",),
     )
@@ -128,7 +131,12 @@ def test_shared_memory_and_barriers(cp: Any) -> None:
 
 @pytest.mark.usefixtures("order")
 def test_dynamic_shared_memory(cp: Any) -> None:
-    body = "extern __shared__ float s[]; s[threadIdx.x] = x[threadIdx.x]; __syncthreads(); out[threadIdx.x] = s[7 - threadIdx.x];"
+    body = """
+      extern __shared__ float s[];
+      s[threadIdx.x] = x[threadIdx.x];
+      __syncthreads();
+      out[threadIdx.x] = s[7 - threadIdx.x];
+    """
     out = cp.zeros(8, "float32")
     kernel(cp, body)((1,), (8,), (cp.asarray(ramp(8)), out), shared_mem=32)
     np.testing.assert_array_equal(out.get(), ramp(8)[::-1])

@@ -45,6 +45,7 @@ def install() -> types.ModuleType:
     cupy = importlib.import_module("cupy")
     for name in ("cufft", "jitify"):
         setattr(cupy.cuda, name, sys.modules[f"cupy.cuda.{name}"])
+    cupy.cuda.jitify.get_build_version = lambda: "not emulated"  # cupy.show_config() asks
     # CUB and cuTENSOR come as code for a device: reductions and products take CuPy's own kernels.
     cupy._core.set_routine_accelerators([])
     cupy._core.set_reduction_accelerators([])

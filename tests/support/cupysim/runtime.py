@@ -44,7 +44,7 @@ KEPT = frozenset({"check_status", "_export_enum", "getChannelDesc", "make_Extent
 
 def functions(module: Any) -> dict[str, Callable[..., Any]]:
     """Return what replaces the functions of ``module``, CuPy's ``cupy_backends.cuda.api.runtime``."""
-    handles = itertools.count(1)
+    handles = itertools.count(1000)  # small numbers are streams with a meaning
     recorded: dict[int, float] = {}  # event -> when
 
     def new_handle(*flags: int) -> int:

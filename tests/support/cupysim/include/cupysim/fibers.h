@@ -93,14 +93,22 @@ struct Fiber {
   void own(char* stack_, size_t bytes) {
     stack = stack_;
     stack_bytes = bytes;
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(stack, bytes);  // what a function that was abandoned there left behind
-#endif
+    forget();
     lowest_word() = untouched;
   }
 
   // Let the next jump to this fiber call `entry`, which never returns.
-  void start(void (*entry)()) { context.prepare(stack, stack_bytes, entry); }
+  void start(void (*entry)()) {
+    forget();
+    context.prepare(stack, stack_bytes, entry);
+  }
+
+  // Tell the sanitizer that no variables are left on the stack: the last function there did not return.
+  void forget() {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(stack, stack_bytes);
+#endif
+  }
 
   // Leave `from` and continue `to`. The sanitizer is told which stack is the current one.
   static void jump(Fiber& from, Fiber& to) {
