@@ -20,18 +20,20 @@ const derivation = (() => {
 
   // The numerical gradient of one value of a trace, and the relative error of the analytic one.
   function proof(exported, traced, name) {
-    const node = exported.nodes.find((node) => node.name === name);
-    const numerical = moved(exported, traced.values, traced.upstream, exported.sizes, node);
+    const { axes, shape, data } = traced.values[name];
+    const slopeAt = slope(exported, traced, name);
+    const numerical = value(axes, shape, data.map((_, entry) => slopeAt(entry)));
     return { numerical, error: relativeError(traced.gradients[name], numerical) };
   }
 
-  // All values; with `after`, those of the steps behind it, the others as given.
-  function forward(exported, given, sizes, after = null) {
+  // All values; with `after`, those of the steps behind it, the others as given. Steps named in `fixed` keep its values.
+  function forward(exported, given, sizes, after = null, fixed = {}) {
     const values = { ...given };
     let reached = after === null || exported.nodes.find((node) => node.name === after).kind !== "step";
     for (const node of exported.nodes) {
       if (node.kind !== "step") continue;
-      if (reached) values[node.name] = along(evaluate(node.forward, values, sizes), node.axes, sizes);
+      if (node.name in fixed) values[node.name] = fixed[node.name];
+      else if (reached) values[node.name] = along(evaluate(node.forward, values, sizes), node.axes, sizes);
       if (node.name === after) reached = true;
     }
     return values;
@@ -66,31 +68,33 @@ const derivation = (() => {
     return value(like.axes, like.shape, sum);
   }
 
-  // dL/d(node): each entry is moved, the steps behind it run again. Large steps bend, small ones round: an entry takes
-  // the smaller one of the two neighbouring steps whose central differences agree best.
-  function moved(exported, values, upstream, sizes, node) {
-    const start = values[node.name];
+  // dL/d(one entry of a value), as a function of the entry: it is moved, the steps behind it run again. Large steps
+  // bend, small ones round: it takes the smaller one of the two neighbouring steps whose central differences agree best.
+  function slope(exported, traced, name) {
+    const { values, upstream } = traced;
+    const start = values[name];
     const base = values[exported.output];
     const scale = start.data.reduce((most, number) => Math.max(most, Math.abs(number)), 1);
     const lossAt = (entry, shift) => {
       const data = Float64Array.from(start.data);
       data[entry] += shift;
-      const given = { ...values, [node.name]: value(start.axes, start.shape, data) };
-      const y = forward(exported, given, sizes, node.name)[exported.output];
+      const given = { ...values, [name]: value(start.axes, start.shape, data) };
+      const y = forward(exported, given, exported.sizes, name)[exported.output];
       return y.data.reduce((loss, number, i) => loss + (number - base.data[i]) * upstream.data[i], 0);
     };
-    const found = start.data.map((_, i) => {
+    return (entry) => {
       const slopes = STEPS.map((step) => {
         const h = step * scale;
-        return (8 * (lossAt(i, h) - lossAt(i, -h)) - (lossAt(i, 2 * h) - lossAt(i, -2 * h))) / (12 * h);
+        const near = lossAt(entry, h) - lossAt(entry, -h);
+        return (8 * near - (lossAt(entry, 2 * h) - lossAt(entry, -2 * h))) / (12 * h);
       });
       const gaps = slopes.slice(1).map((slope, j) => Math.abs(slope - slopes[j]));
       const best = gaps.reduce((least, gap, j) => (gap < (gaps[least] ?? Infinity) || isNaN(gaps[least]) ? j : least), 0);
       return slopes[best + 1];
-    });
-    return value(start.axes, start.shape, found);
+    };
   }
 
+  // max |gradient - numerical| in units of their largest entry, at least 1e-3, as uanref.derivations.staged.Node.error.
   function relativeError(gradient, numerical) {
     let apart = 0;
     let scale = 1e-3;
@@ -116,13 +120,27 @@ const derivation = (() => {
     return fromLists(output.axes, exported.upstream);
   }
 
-  // The value of an expression of a trace's values and gradients, along the axes of the value called `name`.
-  function evaluateIn(exported, traced, expression, name) {
+  // The names that expressions of a trace may refer to: values, and gradients as "d_" + name.
+  function knownOf(traced) {
     const known = { ...traced.values };
     for (const [of, gradient] of Object.entries(traced.gradients)) known["d_" + of] = gradient;
+    return known;
+  }
+
+  // What `user` sends back to `name` if only `part` of the user's gradient has arrived.
+  function contribution(exported, traced, user, name, part) {
+    const find = (wanted) => exported.nodes.find((node) => node.name === wanted);
+    const known = { ...traced.values, ["d_" + user]: part };
+    const made = evaluate(find(user).backward[name].expression, known, exported.sizes);
+    return along(made, find(name).axes, exported.sizes);
+  }
+
+  // The value of an expression of a trace's values and gradients, along the axes of the value called `name`.
+  function evaluateIn(exported, traced, expression, name) {
+    const known = knownOf(traced);
     const node = exported.nodes.find((node) => node.name === name);
     return along(evaluate(expression, known, exported.sizes), node.axes, exported.sizes);
   }
 
-  return { trace, proof, inputsOf, upstreamOf, evaluateIn };
+  return { trace, proof, forward, slope, relativeError, total, contribution, inputsOf, upstreamOf, evaluateIn };
 })();

@@ -1,0 +1,57 @@
+// The collapse: from the staged gradient to the compact formula, line by line, each evaluated and held to the one before.
+
+"use strict";
+
+const collapse = (() => {
+  const { el, math, equation, number, error } = dom;
+
+  function create(store, section) {
+    const { collapse: found } = store.exported;
+    if (!found.length) {
+      section.remove();
+      return;
+    }
+    let shown = found[0];
+    const output = el("output", { for: "line" });
+    const slider = el("input", { type: "range", id: "line", min: 1, value: 1, step: 1, oninput: () => show() });
+    const which = el("select", { onchange: () => { shown = found[which.selectedIndex]; slider.value = 1; show(); } },
+      found.map(({ name }) => el("option", {}, name)));
+    const lines = el("ol", { class: "lines" });
+    const value = el("div");
+    section.append(
+      el("h2", { id: "collapse-title" }, "The collapse"),
+      el("p", {}, "From the staged gradient to the formula that the layer uses. Every line is evaluated."),
+      el("div", { class: "controls" }, found.length > 1 ? el("label", {}, "Gradient of", which) : null,
+        el("label", { style: "flex: 1; min-width: 180px" }, el("span", {}, "Line ", output), slider)),
+      lines, value,
+    );
+
+    function show() {
+      const at = Number(slider.value) - 1;
+      slider.max = shown.lines.length;
+      output.textContent = `${at + 1} of ${shown.lines.length}`;
+      slider.setAttribute("aria-valuetext", `${at + 1} of ${shown.lines.length}: ${shown.lines[at].why}`);
+      const node = store.byName[shown.name];
+      const values = shown.lines.slice(0, at + 1).map((line) =>
+        derivation.evaluateIn(store.exported, store.traced, line.expression, shown.name));
+      lines.replaceChildren(...values.map((value, i) => el("li", i === at ? { "aria-current": "true" } : {},
+        equation(shown.lines[i].equation), el("p", {}, shown.lines[i].why), i ? check(values[i - 1], value) : null)));
+      const open = value.querySelector("details")?.open;
+      value.replaceChildren(el("details", { open: open ?? true }, el("summary", {}, "The value of this line: the gradient of ", math(node.math)),
+        arrays.table(values[at], store.exported.axes).element));
+    }
+
+    // "equal": as exactly as the proofs.
+    function check(before, now) {
+      const apart = now.data.reduce((most, x, i) => Math.max(most, Math.abs(x - before.data[i])), 0);
+      const equal = derivation.relativeError(now, before) <= store.data.tolerance;
+      return el("p", { class: "check" }, el("span", { class: equal ? "right" : "wrong" }, equal ? "✓ equal to the line before" : "✗ not equal to the line before"),
+        `: largest difference ${apart ? error(apart) : number(0)}`);
+    }
+
+    store.subscribe((what) => what === "numbers" && show());
+    show();
+  }
+
+  return { create };
+})();
