@@ -368,7 +368,8 @@ extern "C" __global__ void mixture_propagate(const scalar* dy, const scalar* x, 
 
 // Block (k, c) merges the parts: dlog lambda_k = sum dl_k - 1/2 sum dlog w_k, dmu_k = sum dl_k u_k,
 // ds_k = 1/2 (sum dl_k u_k^2 - sum dl_k / s_k). Of sum dlog w_k the direct part is gamma rho B_k, and what comes
-// through the batch's moments is 0: their weighted deviations x - m_k and (x - m_k)^2 - v_k sum to 0.
+// through the batch's moments is 0: their weighted deviations x - m_k and (x - m_k)^2 - v_k sum to 0. (The array code
+// adds them up, and with samples beyond BOUND, which it cuts off, does not find 0.)
 extern "C" __global__ void mixture_propagate_merge(const double* partial, const double* moment_sums,
                                                    const scalar* variance, const scalar* gamma, scalar* dlog_prior,
                                                    scalar* dmean, scalar* dvariance, double rho, long long channels,
