@@ -1,7 +1,4 @@
-"""Every layer, norm, loss and optimizer under the strict CuPy double: same numbers as NumPy, nothing read back.
-
-The double itself is tested at the end: it must refuse what a device refuses.
-"""
+"""The strict double of CuPy must refuse what a device refuses. What it is for is in ``tests/device``."""
 
 from __future__ import annotations
 
@@ -11,108 +8,7 @@ import numpy as np
 import pytest
 from support import requirements, strictcp
 
-from uanref import backend, gradcheck
-from uanref.experiments import check
-from uanref.layers.base import Parameter
-from uanref.layers.linear import Linear
-from uanref.training import optimizers
-
-CASES = check.cases()
-TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
-
-
-def input_of(case: check.Case, dtype: str, seed: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(case.shape).astype(dtype)
-
-
-# --- layers, norms, losses ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_device_equals_host(case: check.Case, dtype: str, strict_cupy: strictcp.Device) -> None:
-    x = input_of(case, dtype)
-    expected = check.outputs(case.make().to(dtype), x, seed=1)
-    layer, x_device = case.make().to(dtype).to("cupy"), backend.to_device(x, "cupy")
-    found = check.outputs(layer, x_device, seed=1)
-
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        error = check.difference(found[name], array)
-        assert error <= TOLERANCES[dtype], f"{name} differs by {error:.2e} of its largest entry"
-        assert found[name].dtype == array.dtype, name
-    assert found["y"].dtype == x.dtype
-    assert found["dx"].dtype == x.dtype
-    assert (backend.to_host(x_device) == x).all(), "forward or backward changed its input"
-
-
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_nothing_is_read_back(case: check.Case, strict_cupy: strictcp.Device) -> None:
-    layer, x = case.make().to("float32").to("cupy"), backend.to_device(input_of(case, "float32"), "cupy")
-    dy = np.random.default_rng(1).standard_normal(
-        size=case.make().to("float32").forward(input_of(case, "float32")).shape
-    )
-    dy = backend.to_device(dy.astype("float32"), "cupy")
-    with strict_cupy.sealed():
-        y = layer.forward(x)
-        dx = layer.backward(dy)
-    assert backend.name_of(y) == backend.name_of(dx) == "cupy"
-    assert all(backend.name_of(p.grad) == "cupy" for p in layer.parameters().values())
-
-
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_there_and_back_again(case: check.Case, strict_cupy: strictcp.Device) -> None:
-    layer = case.make()
-    before = layer.state_dict()
-    after = layer.to("cupy").to("numpy").state_dict()
-    assert before.keys() == after.keys()
-    assert all((before[name] == after[name]).all() for name in before)
-
-
-def test_a_gradient_check_runs_on_the_device(strict_cupy: strictcp.Device) -> None:
-    layer = Linear(3, 2, dtype="float64").to("cupy")
-    x = backend.to_device(np.random.default_rng(0).standard_normal((4, 3)), "cupy")
-    report = gradcheck.check(layer, x, complex_step=True)
-    assert report.ok, report
-
-
-def test_mixed_arrays_are_refused_by_name(strict_cupy: strictcp.Device) -> None:
-    layer = Linear(3, 2)
-    with pytest.raises(backend.BackendMismatch, match=r"numpy .* cupy"):
-        layer.forward(backend.to_device(np.ones((4, 3), dtype="float32"), "cupy"))
-
-
-# --- optimizers -----------------------------------------------------------------------------------
-
-OPTIMIZERS = {
-    "SGD": lambda p: optimizers.SGD(p, lr=0.1),
-    "SGD nesterov, decay": lambda p: optimizers.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "Adam": lambda p: optimizers.Adam(p, lr=0.01),
-    "AdamW": lambda p: optimizers.AdamW(p, lr=0.01, weight_decay=0.1),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_move_alike(name: str, strict_cupy: strictcp.Device) -> None:
-    draw = np.random.default_rng(2)
-    start = draw.standard_normal((3, 4)).astype("float32")
-    gradients = draw.standard_normal((5, 3, 4)).astype("float32")
-    moved = {}
-    for where in ("numpy", "cupy"):
-        parameter = Parameter(backend.to_device(start.copy(), where))
-        optimizer = OPTIMIZERS[name]({"w": parameter})
-        for gradient in (backend.to_device(g.copy(), where) for g in gradients):
-            parameter.grad = gradient
-            with strict_cupy.sealed():
-                optimizers.clip_grad_norm({"w": parameter}, 1.0)
-                optimizer.step()
-        moved[where] = backend.to_host(parameter.value)
-    assert check.difference(moved["cupy"], moved["numpy"]) <= 1e-6
-    assert moved["cupy"].dtype == np.float32
-    assert not np.array_equal(moved["cupy"], start)
-
-
-# --- the double -----------------------------------------------------------------------------------
+from uanref import backend
 
 
 @pytest.fixture

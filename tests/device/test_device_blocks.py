@@ -161,6 +161,7 @@ def test_large_reductions_of_array_code_use_the_device(
     assert not few
 
 
+@pytest.mark.slow
 def test_the_trap_is_seen(emulated: Device) -> None:
     """What this file looks for is there to be found, and so is a way around it."""
     assert blocks_of(Reduction("sum", (20_000, 64), (256, 4), "f", 0)) == 2

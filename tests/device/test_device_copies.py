@@ -81,7 +81,6 @@ def between_reports(monkeypatch: pytest.MonkeyPatch, device: Device, trainer: Tr
 NOTHING = Crossed(0, 0, 0)
 
 
-@pytest.mark.smoke
 def test_a_step_of_the_cnn_with_uan_crosses_nothing(accelerator: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The epoch's indices went before its first step."""
     with backend.using("cupy"):
