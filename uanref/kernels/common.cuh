@@ -71,34 +71,3 @@ __device__ inline double block_sum(T value) {
   __syncthreads();
   return of_warp[0];
 }
-
-// Weighted moments of some samples: total weight, mean, and scatter = sum of weight (x - mean)^2.
-struct Moments {
-  double weight, mean, scatter;
-};
-
-// The moments of the union of two sets (Chan, Golub & LeVeque 1983): never a difference of squares.
-__device__ inline Moments merged(Moments a, Moments b) {
-  double weight = a.weight + b.weight;
-  if (weight == 0) return a;
-  double apart = b.mean - a.mean, share = b.weight / weight;
-  return {weight, a.mean + apart * share, a.scatter + b.scatter + apart * apart * a.weight * share};
-}
-
-// The moments over the block's threads, merged in a fixed order. Every thread gets them.
-__device__ inline Moments block_merge(Moments mine) {
-  __shared__ Moments of_warp[THREADS / 32];
-  for (int offset = 16; offset > 0; offset >>= 1) {
-    Moments other = {__shfl_down_sync(0xffffffffu, mine.weight, offset),
-                     __shfl_down_sync(0xffffffffu, mine.mean, offset),
-                     __shfl_down_sync(0xffffffffu, mine.scatter, offset)};
-    mine = merged(mine, other);
-  }
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = mine;
-  __syncthreads();
-  if (threadIdx.x == 0)
-    for (int warp = 1; warp < THREADS / 32; ++warp) of_warp[0] = merged(of_warp[0], of_warp[warp]);
-  __syncthreads();
-  return of_warp[0];
-}
