@@ -168,7 +168,7 @@ def replace(module: types.ModuleType, functions: Mapping[str, Callable[..., Any]
         text = ctypes.create_string_buffer(_text(capsules[signature.name]).encode())
         _KEPT_FOREVER.extend([function, text, capsules[signature.name]])
         _python.Py_IncRef(ctypes.py_object(function))
-        slots[i] = function
+        slots[i] = function  # type: ignore[assignment]
         capsules[signature.name] = _python.PyCapsule_New(entries[i], ctypes.addressof(text), None)
     for name in dir(module):
         value = getattr(module, name)
@@ -193,7 +193,7 @@ def _refusal(name: str) -> Callable[..., Any]:
 
 
 def _text(capsule: Any) -> str:
-    return _python.PyCapsule_GetName(capsule).decode()
+    return str(_python.PyCapsule_GetName(capsule).decode())
 
 
 def _source(signatures: list[Signature]) -> str:

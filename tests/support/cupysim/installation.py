@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 from . import bindings, compiler, cublas, driver, memory, runtime
-from .environment import is_sanitized, missing
+from .environment import COMPILER, is_sanitized, missing
 from .errors import Unavailable, refuse
 
 _REFUSED = ("curand", "cusolver", "cusparse")
@@ -65,7 +65,7 @@ def _poison_fresh_arrays() -> None:
     """Fill what CuPy's memory pool hands out a second time, as fresh memory is filled."""
     from cupy.cuda import memory_hook
 
-    class Poison(memory_hook.MemoryHook):
+    class Poison(memory_hook.MemoryHook):  # type: ignore[misc]
         name = "cupysim"
 
         def malloc_postprocess(self, **about: int) -> None:
@@ -125,7 +125,7 @@ def _compile(
     try:
         library = compiler.build_kernels(source, options, names)
     except compiler.CompilationFailed as error:
-        raise cupys_compiler.CompileException(str(error), source, "kernel.cu", options, compiler.COMPILER) from None
+        raise cupys_compiler.CompileException(str(error), source, "kernel.cu", options, COMPILER) from None
     module = function.Module()
     module.load(library.encode())
     if names:
