@@ -47,11 +47,11 @@ SCRIPTS = (
 
 # The ways of a value to the loss, where they have names: a way is a list of hops "user" or "user/user's user".
 # Local rules are linear in the gradient, so that a gradient can be split by where it came from two hops ago.
+MOMENTS = {"directly": ["centred/x_hat"], "through the mean": ["mu"], "through the variance": ["centred/squared"]}
 WAYS: dict[str, dict[str, dict[str, list[str]]]] = {
-    "bn": {"x": {"directly": ["centred/x_hat"], "through the mean": ["mu"], "through the variance": ["centred/squared"]}},
-    "layer-norm": {
-        "x": {"directly": ["centred/x_hat"], "through the mean": ["mu"], "through the variance": ["centred/squared"]}
-    },
+    "softmax-cross-entropy": {"z": {"directly": ["log_p"], "through the sum over the classes": ["log_total"]}},
+    "bn": {"x": MOMENTS},
+    "layer-norm": {"x": MOMENTS},
     "uan": {
         "x": {
             "directly": ["centred/x_hat"],

@@ -7,6 +7,7 @@ cross, and places become coordinates by least squares. Pure geometry, in units o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -122,16 +123,12 @@ def _places(
     return rows, above, below
 
 
-def _join(
-    upper: Place, lower: Place, above: Mapping[Place, list[Place]], below: Mapping[Place, list[Place]]
-) -> None:
+def _join(upper: Place, lower: Place, above: Mapping[Place, list[Place]], below: Mapping[Place, list[Place]]) -> None:
     below[upper].append(lower)
     above[lower].append(upper)
 
 
-def _untangle(
-    rows: list[list[Place]], above: Mapping[Place, list[Place]], below: Mapping[Place, list[Place]]
-) -> None:
+def _untangle(rows: list[list[Place]], above: Mapping[Place, list[Place]], below: Mapping[Place, list[Place]]) -> None:
     """Order each row so that few edges cross; the best of some sweeps stays."""
     best, fewest = [list(row) for row in rows], _crossings(rows, below)
     for sweep in range(SWEEPS):
@@ -154,7 +151,7 @@ def _untangle(
 
 def _crossings(rows: Sequence[Sequence[Place]], below: Mapping[Place, list[Place]]) -> int:
     found = 0
-    for upper, lower in zip(rows, rows[1:], strict=False):
+    for upper, lower in itertools.pairwise(rows):
         at = {place: i for i, place in enumerate(lower)}
         ends = [(i, at[other]) for i, place in enumerate(upper) for other in below[place]]
         found += sum(1 for i, a in ends for j, b in ends if i < j and a > b)
@@ -192,7 +189,7 @@ def _settle(
 ) -> None:
     """Place a row as near to its goals as the boxes allow: least squares, by pooling neighbours that collide."""
     starts = [0.0]
-    for left, right in zip(row, row[1:], strict=False):
+    for left, right in itertools.pairwise(row):
         starts.append(starts[-1] + (width(left) + width(right)) / 2 + GAP)
     pools: list[tuple[float, int]] = []  # mean of goal - start, and how many places share it
     for goal, start in zip(goals, starts, strict=True):

@@ -46,16 +46,17 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
 
 
 def _symbol(symbol: str) -> str:
-    base, _, index = symbol.rpartition("_")
-    return f'{escape(base)}<tspan class="index" dy="3">{escape(index)}</tspan>' if base else escape(symbol)
+    base, _, index = symbol.partition("_")
+    index = index.replace("_", " ")
+    return f'{escape(base)}<tspan class="index" dy="3">{escape(index)}</tspan>' if index else escape(symbol)
 
 
 def nodes_table(exported: Mapping[str, Any]) -> str:
-    """Return all nodes as rows: equation, meaning, shape, source, error, and value and gradient as tables."""
+    """Return all nodes as rows: error, equation, meaning, source, shape, and value and gradient as tables."""
     rows = "\n".join(_row(node, exported) for node in exported["nodes"])
     return (
-        '<table class="nodes"><thead><tr><th scope="col">Value</th><th scope="col">Equation and meaning</th>'
-        '<th scope="col">Shape</th><th scope="col">Relative error</th><th scope="col">Numbers</th></tr></thead>\n'
+        '<table class="nodes"><thead><tr><th scope="col">Node</th><th scope="col">Relative error</th>'
+        '<th scope="col">Equation and meaning</th><th scope="col">Shape</th><th scope="col">Numbers</th></tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody></table>"
     )
 
@@ -74,16 +75,17 @@ def _row(node: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     back = "".join(f'<div class="scroll">{local["equation"]}</div>' for local in node.get("backward", {}).values())
     if back:
         back = f"<details><summary>The way back</summary>{back}</details>"
-    error = "none: no gradient" if node["error"] is None else f"{node['error']:.1e}"
+    error = "no gradient" if node["error"] is None else f"{node['error']:.1e}"
     numbers = f'<div class="value">{array_table(node["value"], node["axes"], axes, "Value")}</div>'
     if node["gradient"] is not None:
         numbers += f'<div class="gradient">{array_table(node["gradient"], node["axes"], axes, "Gradient")}</div>'
     return (
         f'<tr id="row-{escape(node["name"])}" data-name="{escape(node["name"])}">'
         f'<th scope="row">{node["math"]}<br><code>{escape(node["name"])}</code></th>'
+        f'<td class="error">{error}</td>'
         f"<td>{equation}<p>{escape(node['meaning'])}</p>{back}{source}</td>"
         f"<td>{escape(written)}{'<br>' + sizes if sizes else ''}</td>"
-        f'<td class="error">{error}</td><td><details><summary>Show</summary>{numbers}</details></td></tr>'
+        f"<td><details><summary>Show</summary>{numbers}</details></td></tr>"
     )
 
 
@@ -104,7 +106,9 @@ def array_table(lists: Any, axes: list[str], meanings: Mapping[str, str], title:
 def _tables(array: Array, axes: list[str], meanings: Mapping[str, str], title: str, largest: float) -> Iterator[str]:
     outer = array.shape[: max(array.ndim - 2, 0)]
     for place in np.ndindex(*outer):
-        where = ", ".join(f"{meanings[axis]} {at + 1}" for axis, at in zip(axes, place, strict=False))
+        # One axis by its meaning, "component 2"; several by their letters, for they would not fit.
+        names = [meanings[axes[0]]] if len(place) == 1 else axes
+        where = ", ".join(f"{name} {at + 1}" for name, at in zip(names, place, strict=False))
         inner = array[place]
         rows = inner.reshape(1, 1) if inner.ndim == 0 else inner.reshape(-1, inner.shape[-1])
         row_axis, column_axis = axes[-2] if len(axes) > 1 else "", axes[-1] if axes else ""

@@ -6,7 +6,7 @@ const arrays = (() => {
   const { el, number } = dom;
 
   // meanings: of the axes. options: title; edit(entry, number), which makes the entries inputs; name, for their
-  // labels; asked: an entry to mark, with hidden: all entries stay secret.
+  // labels; asked: an entry to mark, with hidden: all entries stay secret; scale: the number with the deepest color.
   //
   // Returns {element, update(value)}.
   function table(value, meanings, options = {}) {
@@ -18,7 +18,9 @@ const arrays = (() => {
     const cells = [];
     const element = el("div", { class: "arrays" });
     for (let place = 0; place < outer; ++place) {
-      const where = placeText(place, axes.slice(0, -2), shape.slice(0, -2), meanings);
+      // One axis by its meaning, "component 2"; several by their letters, for they would not fit.
+      const letters = Object.fromEntries(axes.map((axis) => [axis, axis]));
+      const where = placeText(place, axes.slice(0, -2), shape.slice(0, -2), axes.length > 3 ? letters : meanings);
       const caption = [options.title, where].filter(Boolean).join(", ");
       const body = el("tbody");
       for (let row = 0; row < rows; ++row) {
@@ -58,7 +60,7 @@ const arrays = (() => {
   }
 
   function fill(cells, value, options) {
-    const largest = value.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const largest = options.scale ?? largestOf(value);
     cells.forEach((cell, entry) => {
       const x = value.data[entry];
       const share = options.hidden || !(largest > 0) || !Number.isFinite(largest) ? 0 : Math.abs(x) / largest;
@@ -76,6 +78,8 @@ const arrays = (() => {
     });
   }
 
+  const largestOf = (value) => value.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+
   function placeText(place, axes, shape, meanings) {
     const parts = [];
     for (let i = axes.length - 1; i >= 0; --i) {
@@ -91,5 +95,5 @@ const arrays = (() => {
     return text && before + text;
   }
 
-  return { table, entryText };
+  return { table, entryText, largestOf };
 })();

@@ -22,7 +22,7 @@ const collapse = (() => {
       el("h2", { id: "collapse-title" }, "The collapse"),
       el("p", {}, "From the staged gradient to the formula that the layer uses. Every line is evaluated."),
       el("div", { class: "controls" }, found.length > 1 ? el("label", {}, "Gradient of", which) : null,
-        el("label", { style: "flex: 1; min-width: 180px" }, el("span", {}, "Line ", output), slider)),
+        el("label", { class: "wide" }, el("span", {}, "Line ", output), slider)),
       lines, value,
     );
 

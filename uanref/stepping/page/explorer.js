@@ -1,8 +1,8 @@
-// The page: its parts, its buttons, its keys.
+// The page: its parts, its buttons, its keys. `explorer` is there for a curious reader's console.
 
 "use strict";
 
-(() => {
+const explorer = (() => {
   const { byId, error } = dom;
   document.documentElement.classList.remove("no-script");
   const state = store.create(JSON.parse(byId("data").textContent));
@@ -12,7 +12,7 @@
   const panel = nodePanel.create(state, questions, byId("panel"));
   mistakes.create(state, byId("mistakes"));
   collapse.create(state, byId("collapse"));
-  mixture.create(state, byId("mixture"));
+  const channel = mixture.create(state, byId("mixture"));
 
   // --- the walk ---
 
@@ -94,7 +94,7 @@
   function proofs() {
     const states = rows.map(({ name, row }) => {
       const now = state.state(name);
-      const text = { none: "none: no gradient", checking: "… checking", undefined: "no number" };
+      const text = { none: "no gradient", checking: "… checking", undefined: "no number" };
       row.querySelector(".error").textContent = text[now] ?? `${now === "right" ? "✓" : "✗"} ${error(state.error(name))}`;
       row.classList.toggle("wrong-row", now === "wrong" || now === "undefined");
       return now;
@@ -119,4 +119,6 @@
   position();
   proofs();
   rows.forEach((row) => row.update());
+
+  return { state, channel };
 })();

@@ -17,7 +17,7 @@ const mixture = (() => {
     const view = store.data.mixture;
     if (!view) {
       section.remove();
-      return;
+      return null;
     }
     const { exported } = store;
     const samples = "m";
@@ -145,8 +145,8 @@ const mixture = (() => {
       const { grid } = drawn;
       const histogram = bars();
       const top = Math.max(...drawn.total, ...drawn.peaks.map((peak) => Math.min(peak, 1.5)), ...histogram.map((bar) => Math.min(bar.high, 1)), 0.2) * 1.05;
-      const densities = panel(24, 190, 0, top, "Activations (histogram), components, mixture (bold)", [0, Number((top / 1.1).toPrecision(1))]);
-      const posteriors = panel(264, 90, 0, 1, "Posterior: which component an activation belongs to", [0, 1]);
+      const densities = panel(24, 190, 0, top, "Activations, components, mixture (bold)", [0, Number((top / 1.1).toPrecision(1))]);
+      const posteriors = panel(264, 90, 0, 1, "Posterior of each component", [0, 1]);
       const all = [...densities.parts, ...posteriors.parts];
       histogram.forEach((bar) => all.push(svg("rect", {
         class: "bar", x: at(bar.x), width: at(bar.x + bar.wide) - at(bar.x), y: densities.up(bar.high), height: densities.up(0) - densities.up(bar.high),
@@ -161,7 +161,7 @@ const mixture = (() => {
       if (drawn.y) {
         const low = Math.max(-9, Math.floor(Math.min(...drawn.y, ...drawn.batchY)));
         const high = Math.min(9, Math.ceil(Math.max(...drawn.y, ...drawn.batchY)));
-        const transform = panel(404, 170, low, high, "The transform x → y, and where it takes the activations", [low, ...(low < 0 && high > 0 ? [0] : []), high]);
+        const transform = panel(404, 170, low, high, "The transform x → y", [low, ...(low < 0 && high > 0 ? [0] : []), high]);
         all.push(...transform.parts, svg("path", { class: "total transform", d: path(grid, drawn.y, transform.up) }));
         batch.forEach((x, i) => all.push(svg("circle", { class: "dot", r: 3, cx: at(x), cy: transform.up(drawn.batchY[i]) })));
         height = 600;
@@ -279,6 +279,7 @@ const mixture = (() => {
     take();
     new ResizeObserver(() => draw()).observe(plot.parentElement);
     store.subscribe((event) => event === "numbers" && (source.value === "" ? draw() : take()));
+    return { set, get batch() { return batch; }, get drawn() { return drawn; } };
   }
 
   return { create };

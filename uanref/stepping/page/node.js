@@ -128,18 +128,23 @@ const nodePanel = (() => {
     // What each user sends back, and the sum; first by the ways that have names, if there are some.
     function contributions(node, users) {
       const made = [];
+      const gradient = store.traced.gradients[node.name];
+      const arrived = store.traced.contributions[node.name];
       const ways = store.data.ways[node.name];
       if (ways && store.mistake?.input !== node.name) {
-        const sums = Object.entries(ways).map(([title, hops]) => [title, hops.map((hop) => sent(node.name, hop))]);
+        const titles = Object.keys(ways);
+        const values = titles.map((title) => derivation.total(ways[title].map((hop) => sent(node.name, hop)), gradient));
+        const scale = Math.max(...[...values, gradient].map(arrays.largestOf));
         made.push(
           el("h3", {}, "The ways of ", math(node.math), " to the loss"),
           el("div", { class: "parts", id: "named-ways" },
-            sums.map(([title, values], i) => el("div", { class: "part" },
+            titles.map((title, i) => el("div", { class: "part", "data-way": title },
               el("p", {}, el("b", {}, sentence(title).slice(0, -1)), `: ${ways[title].map(hopText).join("; ")}`),
-              table(derivation.total(values, store.traced.values[node.name])).element)),
-            sum(node, "Together")),
+              table(values[i], { scale }).element)),
+            sum(gradient, "Together", scale)),
         );
       }
+      const scale = Math.max(...[...Object.values(arrived), gradient].map(arrays.largestOf));
       made.push(
         el("h3", {}, users.length > 1 ? "What each user sends back" : "What its user sends back"),
         el("div", { class: "parts", id: "contributions" },
@@ -147,14 +152,14 @@ const nodePanel = (() => {
             el("p", {}, link(user), ": ", store.byName[user].meaning),
             equation(store.byName[user].backward[node.name].equation),
             slip(user, node.name),
-            table(store.traced.contributions[node.name][user]).element)),
-          users.length > 1 ? sum(node, "Summed: the gradient") : null),
+            table(arrived[user], { scale }).element)),
+          users.length > 1 ? sum(gradient, "Summed: the gradient", scale) : null),
       );
       return made;
     }
 
-    const sum = (node, title) => el("div", { class: "part sum" }, el("p", {}, el("b", {}, title)),
-      table(store.traced.gradients[node.name]).element);
+    const sum = (gradient, title, scale) => el("div", { class: "part sum" }, el("p", {}, el("b", {}, title)),
+      table(gradient, { scale }).element);
 
     function sent(name, hop) {
       const [user, second] = hop.split("/");

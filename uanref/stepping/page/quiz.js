@@ -8,7 +8,7 @@ const quiz = (() => {
 
   // Whether an answer is right: as exact as the numbers that the page shows allow.
   function accepts(answer, gradient, entry) {
-    const largest = gradient.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const largest = arrays.largestOf(gradient);
     const right = gradient.data[entry];
     return Math.abs(answer - right) <= NEAR * Math.max(Math.abs(right), 0.05 * largest, 1e-12);
   }
