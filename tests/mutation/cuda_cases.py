@@ -6,8 +6,9 @@ longer than a block, a component without samples, the optimizers.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from uanref import backend
 from uanref.backend import Array
 from uanref.experiments import check
 from uanref.gradcheck import LossLayer
+from uanref.kernels import launch
 from uanref.layers.base import Layer
 from uanref.layers.linear import Linear
 from uanref.losses import SoftmaxCrossEntropy
@@ -29,6 +31,8 @@ TOLERANCE = 1e-11
 # Samples of a channel: more than one part of 4096; images of 7 elements, so that a step of THREADS goes from image to
 # image and from element to element.
 SEVERAL_PARTS = (700, 2, 7)
+# More parts than a block has threads, if a part has no more samples than that.
+MANY_PARTS = (9600, 1, 7)
 
 
 class DeviceCase(NamedTuple):
@@ -38,49 +42,78 @@ class DeviceCase(NamedTuple):
         name: what it is.
         size: of its input, for its cost.
         compute: what comes out on the backend of this name, as host arrays.
+        chunk: samples of a part, if not the package's: small parts are many.
     """
 
     name: str
     size: int
     compute: Callable[[str], dict[str, Array]]
+    chunk: int = launch.CHUNK
+
+    def run(self, device: str) -> dict[str, Array]:
+        """Compute on this backend."""
+        with _parts_of(self.chunk), np.errstate(all="ignore"):
+            return self.compute(device)
 
 
 def cases() -> list[DeviceCase]:
     """Return every case."""
-    catalogue = [_layer(case.name, case.make, case.shape) for case in check.cases()]
+    catalogue = [_layer(case.name, case.make, _normal(case.shape)) for case in check.cases()]
     return [*catalogue, *_batch_norms(), *_uans(), *_losses(), *_optimizers()]
 
 
+def _normal(shape: tuple[int, ...]) -> Array:
+    return np.random.default_rng(SEED).standard_normal(shape)
+
+
 def _layer(
-    name: str,
-    make: Callable[[], Layer],
-    shape: tuple[int, ...],
-    scale: float = 1.0,
-    offset: float = 0.0,
-    keep: tuple[str, ...] = (),
+    name: str, make: Callable[[], Layer], x: Array, keep: tuple[str, ...] = (), chunk: int = launch.CHUNK
 ) -> DeviceCase:
-    """A layer's outputs, gradients and state (or of these ``keep`` alone) for normally distributed numbers."""
+    """A layer's outputs, gradients and state, or of these ``keep`` alone."""
 
     def compute(device: str) -> dict[str, Array]:
-        x = offset + scale * np.random.default_rng(SEED).standard_normal(shape)
         found = check.outputs(make().to(device), backend.to_device(x, device), SEED)
         return {key: value for key, value in found.items() if not keep or key in keep}
 
-    return DeviceCase(name, int(np.prod(shape)), compute)
+    return DeviceCase(name, x.size, compute, chunk)
+
+
+@contextlib.contextmanager
+def _parts_of(chunk: int) -> Iterator[None]:
+    """Let a part have ``chunk`` samples inside this block."""
+    if chunk == launch.CHUNK:
+        yield
+        return
+    usual = launch.CHUNK
+    forget_kernels()
+    launch.CHUNK = chunk
+    try:
+        yield
+    finally:
+        launch.CHUNK = usual
+        forget_kernels()
+
+
+def forget_kernels() -> None:
+    """Let every kernel be compiled anew when it is next asked for."""
+    launch.kernel.cache_clear()
+    launch._module.cache_clear()
 
 
 def _batch_norms() -> list[DeviceCase]:
-    def batch_norm(**options: object) -> Layer:
-        return _spread(BatchNorm(2, dtype="float64", **options))  # type: ignore[arg-type]
+    def batch_norm(channels: int = 2) -> Layer:
+        return _spread(BatchNorm(channels, dtype="float64"))
+
+    def plain() -> Layer:
+        return BatchNorm(2, affine=False, dtype="float64")
 
     return [
-        _layer("BatchNorm, several parts", batch_norm, SEVERAL_PARTS, offset=3.0),
+        _layer("BatchNorm, several parts", batch_norm, 3.0 + _normal(SEVERAL_PARTS)),
+        _layer("BatchNorm, many parts", lambda: batch_norm(1), 3.0 + _normal(MANY_PARTS), chunk=launch.THREADS),
         # The mean of equal numbers is that number, and y is 0 to the bit.
-        _layer(
-            "BatchNorm, constant", lambda: BatchNorm(2, affine=False, dtype="float64"), SEVERAL_PARTS, 0.0, 0.1, ("y",)
-        ),
+        _layer("BatchNorm, constant", plain, np.full(SEVERAL_PARTS, 0.1), ("y",)),
         # Far from 0 a part's mean is rounded, its scatter must not be.
-        _layer("BatchNorm, far from 0", batch_norm, (400, 2, 7), 1.0, 1e12, ("running_var",)),
+        _layer("BatchNorm, far from 0", batch_norm, 1e12 + _normal((400, 2, 7)), ("running_var",)),
     ]
 
 
@@ -88,25 +121,42 @@ def _uans() -> list[DeviceCase]:
     def uan(channels: int = 2, **options: object) -> Layer:
         return _spread(UAN(channels, **options, dtype="float64"))  # type: ignore[arg-type]
 
+    def learned(channels: int = 2) -> Layer:
+        return uan(channels, statistics="learned")
+
     return [
-        _layer("UAN, several parts", uan, SEVERAL_PARTS),
-        _layer("UAN learned, several parts", lambda: uan(statistics="learned"), SEVERAL_PARTS),
-        _layer("UAN, a component without samples", _without_samples, (5, 2)),
-        _layer("UAN, many channels", lambda: uan(300), (3, 300)),
+        _layer("UAN, several parts", uan, _normal(SEVERAL_PARTS)),
+        _layer("UAN, many parts", lambda: uan(1), _normal(MANY_PARTS), chunk=launch.THREADS),
+        _layer("UAN learned, several parts", learned, _normal(SEVERAL_PARTS)),
+        _layer("UAN learned, many parts", lambda: learned(1), _normal(MANY_PARTS), chunk=launch.THREADS),
+        _layer("UAN, many channels", lambda: uan(90), _normal((3, 90))),  # 270 component-channel pairs
+        _layer("UAN, a component without samples", _without_samples, _normal((5, 2))),
+        _layer("UAN, a component with hardly any prior", _without_prior, _normal((5, 2))),
+        # Densities so different that they must be taken relative to the largest.
+        _layer("UAN, far apart", uan, 100.0 * _normal((40, 2))),
+        # Distances whose squares overflow.
+        _layer("UAN, outliers", uan, np.concatenate([_normal((40, 2)), [[1e200, -1e200], [-1e200, 1e200]]])),
     ]
 
 
 def _losses() -> list[DeviceCase]:
     draw = np.random.default_rng(SEED)
-    labels, soft = draw.integers(0, 600, size=3), draw.uniform(0.0, 1.0, (3, 600))  # rows that do not sum to 1
+    labels, soft = draw.integers(0, 600, size=64), draw.uniform(0.0, 1.0, (64, 600))  # rows that do not sum to 1
     many = draw.integers(0, 2, size=5000)
+    smoothed, plain = SoftmaxCrossEntropy(0.1), SoftmaxCrossEntropy()
     return [
-        _layer("SoftmaxCrossEntropy, long rows", lambda: LossLayer(SoftmaxCrossEntropy(0.1), labels), (3, 600)),
-        # Without the row's maximum the exponentials would overflow.
-        _layer("SoftmaxCrossEntropy soft, large", lambda: LossLayer(SoftmaxCrossEntropy(), soft), (3, 600), 1e3),
-        _layer("SoftmaxCrossEntropy soft, 40", lambda: LossLayer(SoftmaxCrossEntropy(), soft[:, :40]), (3, 40), 1e3),
-        _layer("SoftmaxCrossEntropy, many rows", lambda: LossLayer(SoftmaxCrossEntropy(), many), (5000, 2)),
+        _layer("SoftmaxCrossEntropy, long rows", lambda: LossLayer(smoothed, labels), _normal((64, 600))),
+        _layer("SoftmaxCrossEntropy soft, peaks", lambda: LossLayer(plain, soft), _with_peaks(64, 600)),
+        _layer("SoftmaxCrossEntropy soft, 40, peaks", lambda: LossLayer(plain, soft[:40, :40]), _with_peaks(40, 40)),
+        _layer("SoftmaxCrossEntropy, many rows", lambda: LossLayer(plain, many), _normal((5000, 2))),
     ]
+
+
+def _with_peaks(rows: int, classes: int) -> Array:
+    """Return logits that exceed the others of the row by so much, each elsewhere, that exp would overflow."""
+    x = _normal((rows, classes))
+    x[np.arange(rows), 9 * np.arange(rows) % classes] += 1e3
+    return x
 
 
 def _spread(layer: Layer) -> Layer:
@@ -126,6 +176,12 @@ def _spread(layer: Layer) -> Layer:
 def _without_samples() -> Layer:
     layer = UAN(2, dtype="float64")
     layer.mean.value[0] = 1e3
+    return layer
+
+
+def _without_prior() -> Layer:
+    layer = UAN(2, dtype="float64")
+    layer.prior_logits.value[0] = -1400.0
     return layer
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -15,16 +16,17 @@ import re
 import signal
 import types
 import warnings
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mutation import cuda_cases
-from mutation.cuda_cases import DeviceCase
+from mutation.cuda_cases import DeviceCase, forget_kernels
 from mutation.cuda_memory import GuardedMemory
-from mutation.cuda_operators import Slip, slips
+from mutation.cuda_operators import Slip, functions, slips, tokenize
 from mutation.gate import Outcome, Verdict, check_list, load_equivalent
 from mutation.targets import ROOT, Target
 from uanref import backend, kernels
@@ -34,8 +36,10 @@ from uanref.kernels import launch
 FOLDER = ROOT / "kernels"
 EQUIVALENT = Path(__file__).with_name("cuda_equivalent.toml")
 CHUNK = 8  # slips that a process takes at a time
+EVERY = 8  # one slip in so many is examined by the tests: about 250
 SECONDS = 5  # of processor time for one case, which takes a fraction of one
 
+T, R = TypeVar("T"), TypeVar("R")
 Module = tuple[str, str, tuple[tuple[str, int], ...]]
 """A compilation: file, type, constants."""
 
@@ -56,6 +60,11 @@ def slips_of(file: str) -> list[Slip]:
     return slips(_text(file))
 
 
+def functions_of(file: str) -> list[str]:
+    """Return the names of the functions that a file defines."""
+    return [name for name, _, _ in functions(tokenize(_text(file)))]
+
+
 @functools.cache
 def catalogue() -> list[DeviceCase]:
     """Return the cases, the same list in every process."""
@@ -73,18 +82,13 @@ def planted(file: str, changed: str) -> Iterator[None]:
     def source(name: str) -> str:
         return original(name).replace(_text(file), changed)
 
-    _forget_kernels()
+    forget_kernels()
     launch.source = source
     try:
         yield
     finally:
         launch.source = original
-        _forget_kernels()
-
-
-def _forget_kernels() -> None:
-    launch.kernel.cache_clear()
-    launch._module.cache_clear()
+        forget_kernels()
 
 
 class Noted(NamedTuple):
@@ -109,8 +113,9 @@ def noting() -> Iterator[Noted]:
         compiled = original(file, dtype_char, **constants)
         return types.SimpleNamespace(get_function=get_function)
 
+    module.cache_clear = original.cache_clear  # type: ignore[attr-defined]
     launch.kernel.cache_clear()
-    launch._module = module  # type: ignore[assignment]
+    launch._module = module
     try:
         yield found
     finally:
@@ -182,7 +187,7 @@ def _asks_for_kernels(i: int) -> bool:
 
 def _fault(i: int) -> str:
     """Run a case on the device and tell what is wrong, if anything."""
-    error = cuda_cases.worst(catalogue()[i].compute("cupy"), _expected(i))
+    error = cuda_cases.worst(catalogue()[i].run("cupy"), _expected(i))
     if not error <= cuda_cases.TOLERANCE:
         return f"device and host differ by {error:.1e}"
     if not _memory().intact():
@@ -194,7 +199,14 @@ def gaps(plan: Plan, chosen: Iterable[str]) -> list[str]:
     """Return what the cases leave out of some files: kernels that none launches, constants that no module declares."""
     errors = []
     for file in chosen:
+        if not file.endswith(".cu"):
+            continue
         name = file.removesuffix(".cu")
+        declared = getattr(importlib.import_module(f"uanref.kernels.{name}"), "VARIANTS", ({},))
+        compiled = {module[2] for modules in plan.modules.values() for module in modules if module[0] == name}
+        for constants in sorted(compiled):
+            if dict(constants) not in declared:
+                errors.append(f"{file} is compiled with {dict(constants)}, which VARIANTS of {name}.py does not have")
         for kernel in re.findall(r"__global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(", _text(file)):
             if (name, kernel) not in plan.kernels:
                 errors.append(f"no case launches {kernel} of {file}")
@@ -203,7 +215,7 @@ def gaps(plan: Plan, chosen: Iterable[str]) -> list[str]:
 
 @functools.cache
 def _expected(i: int) -> dict[str, Array]:
-    return catalogue()[i].compute("numpy")
+    return catalogue()[i].run("numpy")
 
 
 # --- one slip ---------------------------------------------------------------------------------------
@@ -285,25 +297,38 @@ def examine_all(plan: Plan, file: str, chosen: list[int]) -> list[Outcome]:
 # --- all of them ------------------------------------------------------------------------------------
 
 
-def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
-    """Examine the slips of every kernel.
+def sample(only: str = "", every: int = EVERY, turn: int = 0) -> dict[str, list[int]]:
+    """Choose slips: per file the positions in :func:`slips_of`.
 
-    Args:
-        only: of the functions whose file and name contain this.
-        processes: how many work at a time.
-        every: examine each ``every``-th slip alone, for a sample.
+    Each slip has its turn by its name, so that a change elsewhere does not exchange the sample.
     """
     chosen: dict[str, list[int]] = {}
-    position = 0
     for file in files():
         for k, slip in enumerate(slips_of(file)):
-            if only in f"kernels/{file}: {slip.function}":
-                if position % every == 0:
-                    chosen.setdefault(file, []).append(k)
-                position += 1
-    # Fresh processes: the emulator must be there before anything imports CuPy.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_install) as pool:
+            name = f"kernels/{file}: {slip.function}: {slip.text}"
+            if only in name and zlib.crc32(name.encode()) % every == turn:
+                chosen.setdefault(file, []).append(k)
+    return chosen
+
+
+def run(
+    only: str = "",
+    processes: int = 1,
+    every: int = EVERY,
+    turn: int = 0,
+    note: Callable[[Outcome], None] = lambda outcome: None,
+) -> Verdict:
+    """Examine a sample of the kernels' slips.
+
+    Args:
+        only: of the slips whose file, function and text contain this.
+        processes: how many work at a time.
+        every: one slip in ``every`` is examined: 1 for all.
+        turn: which ones, below ``every``.
+        note: is told each outcome.
+    """
+    chosen = sample(only, every, turn)
+    with _processes(processes) as pool:
         numbers = range(len(catalogue()))
         shares = list(pool.map(make_plan, [list(numbers[i::processes]) for i in range(processes)]))
         plan = Plan(
@@ -318,12 +343,32 @@ def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
             if file not in without
             for start in range(0, len(numbers), CHUNK)
         ]
-        outcomes = [o for part in pool.map(examine_all, *zip(*work, strict=True)) for o in part] if work else []
-    outcomes = [outcome for outcome in outcomes if outcome.status != "refused"]
+        outcomes = []
+        for part in pool.map(examine_all, *zip(*work, strict=True)) if work else []:
+            for outcome in part:
+                note(outcome)
+                outcomes.append(outcome)
     equivalent = load_equivalent(EQUIVALENT)
-    in_scope = {slip: reason for slip, reason in equivalent.items() if only in slip.rpartition(": ")[0]}
-    errors = [*plan.errors, *gaps(plan, chosen), *(f"no case runs {file}" for file in without)]
-    return Verdict(outcomes, equivalent, errors + check_list(outcomes, in_scope, every == 1))
+    errors = [*plan.errors, *gaps(plan, chosen), *(f"no case runs {file}" for file in without), *stale(equivalent)]
+    outcomes = [outcome for outcome in outcomes if outcome.status != "refused"]
+    return Verdict(outcomes, equivalent, errors + check_list(outcomes, equivalent, whole=False))
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
+    """Return fresh processes with the emulator, which must be there before anything imports CuPy."""
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_install)
+
+
+def in_a_process(task: Callable[[T], R], argument: T) -> R:
+    """Return ``task(argument)``, computed where the emulator is."""
+    with _processes(1) as pool:
+        return pool.submit(task, argument).result()
+
+
+def stale(equivalent: dict[str, str]) -> list[str]:
+    """Return which listed slips do not exist (any more)."""
+    names = {f"kernels/{file}: {slip.function}: {slip.text}" for file in files() for slip in slips_of(file)}
+    return [f"listed as equivalent but there is no such slip: {name}" for name in equivalent if name not in names]
 
 
 def _install() -> None:

@@ -6,6 +6,7 @@ kernels, far less than a compiler. What comes out need not compile; the gate lea
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -148,7 +149,7 @@ def _call_of(head: list[str], name: str) -> int:
 
 
 def _struct_names(tokens: list[Token]) -> set[str]:
-    return {after.text for before, after in zip(tokens, tokens[1:], strict=False) if before.text == "struct"}
+    return {after.text for before, after in itertools.pairwise(tokens) if before.text == "struct"}
 
 
 def _matching(tokens: list[Token], opening: int) -> int:
@@ -197,7 +198,7 @@ class _Body:
         """Tell whether the bracket that closes here holds a type and nothing else."""
         opening = self.partner[closing]
         inside = [self[i] for i in range(opening + 1, closing)]
-        after_name = opening > 0 and self.tokens[opening - 1].kind == "name"
+        after_name = opening > 0 and self.tokens[opening - 1].kind == "name" and self[opening - 1] not in KEYWORDS
         return not after_name and bool(inside) and all(text in self.types | {"*"} for text in inside)
 
     def is_binary(self, i: int) -> bool:
@@ -318,9 +319,7 @@ def _replaced(
     """Write ``after`` instead of the tokens from ``first`` to ``last``; the text of ``shown`` tells where."""
     tokens = body.tokens
     show = shown or (first, last)
-    return _Change(
-        operator, tokens[first].start, tokens[last].end, after, tokens[show[0]].start, tokens[show[1]].end
-    )
+    return _Change(operator, tokens[first].start, tokens[last].end, after, tokens[show[0]].start, tokens[show[1]].end)
 
 
 def _binary(body: _Body, i: int) -> Iterator[_Change]:
@@ -359,10 +358,8 @@ def _number(body: _Body, i: int) -> Iterator[_Change]:
         return
     digits = text.rstrip("fFuUlL")
     suffix = text[len(digits) :]
-    if "." in digits or "e" in digits.lower():
-        after = repr(2.0 * float(digits) or 1.0)
-    else:
-        after = str(int(digits) + 1)
+    is_whole = digits.isdecimal()
+    after = str(int(digits) + 1) if is_whole else repr(2.0 * float(digits) or 1.0)
     first, last = _around(body, i)
     yield _replaced(body, "number", i, i, after + suffix, shown=(first, last))
 
@@ -370,12 +367,16 @@ def _number(body: _Body, i: int) -> Iterator[_Change]:
 def _around(body: _Body, i: int) -> tuple[int, int]:
     """Return the tokens to show for a change of one token: the smallest operation or assignment that it is part of."""
     first = last = i
-    if body.is_binary(i - 1) or body[i - 1] in ASSIGNMENTS:
-        first = body.left(i - 1) if body.is_binary(i - 1) else i - 2
-        if first < i - 1 and body[first] in CLOSE:
-            first = body.partner[first] - 1
+    if body[i - 1] == ")" and body.is_cast(i - 1):
+        first = body.partner[i - 1]
+    if body.is_binary(first - 1):
+        first = body.left(first - 1)
     elif i + 1 < len(body.tokens) and body.is_binary(i + 1):
         last = body.right(i + 1)
+    elif body[first - 1] in ASSIGNMENTS:
+        first -= 2
+        if body[first] in CLOSE:
+            first = body.partner[first] - 1
     elif body[i - 1] in OPEN and i >= 2:
         first, last = i - 2, body.partner[i - 1]
     return first, last

@@ -1,4 +1,4 @@
-"""The table of ``docs/mutation.md``."""
+"""The tables of ``docs/mutation.md``: one of the backward passes, one of the kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from mutation.gate import Outcome, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "mutation.md"
-BEGIN, END = "<!-- table: python -m mutation --write -->", "<!-- end of the table -->"
+BACKWARD, KERNELS = "<!-- table: python -m mutation --write -->", "<!-- table: python -m mutation --cuda --write -->"
+END = "<!-- end of the table -->"
 
 
 def table(verdict: Verdict) -> str:
@@ -36,17 +37,17 @@ def _counts(outcomes: list[Outcome], verdict: Verdict) -> tuple[int, ...]:
     )
 
 
-def write(verdict: Verdict) -> None:
-    """Put the table between the page's two marks."""
+def write(verdict: Verdict, begin: str = BACKWARD) -> None:
+    """Put the table between the mark ``begin`` and the end of that table."""
     text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = text.partition(begin)
     _, mark, after = rest.partition(END)
     if not mark:
-        raise ValueError(f"{PAGE} has no place for the table: {BEGIN} ... {END}")
-    PAGE.write_text(f"{before}{BEGIN}\n{table(verdict)}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{PAGE} has no place for the table: {begin} ... {END}")
+    PAGE.write_text(f"{before}{begin}\n{table(verdict)}\n{END}{after}", encoding="utf-8")
 
 
-def files() -> set[str]:
-    """Return the files that the page's table lists."""
-    rows = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].splitlines()
+def files(begin: str = BACKWARD) -> set[str]:
+    """Return the files that a table of the page lists."""
+    rows = PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(END)[0].splitlines()
     return {row.split("`")[1] for row in rows if row.startswith("| `")}
