@@ -15,6 +15,7 @@ from typing import Any
 
 from uanref import backend, kernels
 from uanref.backend import Array
+from uanref.blocking import sum_all
 from uanref.kernels import softmax_cross_entropy
 from uanref.layers.base import number
 
@@ -121,7 +122,7 @@ class SoftmaxCrossEntropy(Loss):
         # 2. log p = z - log sum exp z.
         log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (N, C)
         # 3. Average the negative log-likelihood.
-        loss: Array = (t * log_p).sum() * (-1.0 / logits.shape[0])  # ()
+        loss: Array = sum_all(t * log_p) * (-1.0 / logits.shape[0])  # ()
         self._keep(log_p, t, False)
         return loss
 
@@ -182,7 +183,7 @@ class MSE(Loss):
             raise ValueError(f"MSE got an empty batch of shape {backend.shape_text(prediction.shape)}")
         _check_same_shape("MSE", "prediction", prediction, target)
         difference = prediction - target
-        loss: Array = (difference * difference).sum() * (1.0 / difference.size)  # ()
+        loss: Array = sum_all(difference * difference) * (1.0 / difference.size)  # ()
         self._keep(difference)
         return loss
 

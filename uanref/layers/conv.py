@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from uanref import backend, kernels
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import Scratch, as_rows, sample_blocks, sum_rows, walk
+from uanref.blocking import Scratch, as_rows, sample_blocks, sum_samples, walk
 from uanref.kernels import columns as fused
 from uanref.layers.base import Layer, Parameter, count, he_normal, pair
 
@@ -153,7 +153,7 @@ class Conv2d(Layer):
         x, weight = self._take(dy)
         # 1. The bias is added at every position of every sample.
         if self.bias is not None:
-            self.bias.receive(sum_rows(as_rows(dy)).sum(axis=0))  # (O,)
+            self.bias.receive(sum_samples(as_rows(dy)))  # (O,)
         # 2. Weights and input, by the cheaper of the two ways.
         turned = self._window.turned()
         if turned is not None and self.out_channels <= 2 * self.in_channels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
+from uanref.blocking import sum_samples
 from uanref.layers.base import Layer, Parameter, choice, count, glorot_uniform, he_normal
 
 
@@ -85,7 +86,7 @@ class Linear(Layer):
         self.weight.receive(xp.matmul(dy.T, x))  # (O, I)
         # 2. The bias is added to every sample.
         if self.bias is not None:
-            self.bias.receive(dy.sum(axis=0))  # (O,)
+            self.bias.receive(sum_samples(dy[:, :, None]))  # (O,)
         # 3. Each input reaches each output through one weight.
         dx: Array = xp.matmul(dy, weight)  # (N, I)
         return dx

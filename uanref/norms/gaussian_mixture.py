@@ -24,7 +24,7 @@ import functools
 
 from uanref import backend, kernels
 from uanref.backend import Array
-from uanref.blocking import Scratch, per_channel, sum_samples
+from uanref.blocking import Scratch, per_channel, sum_rows, sum_samples
 from uanref.kernels import constraints
 
 
@@ -358,7 +358,7 @@ def kmeans_plus_plus(points: Array, scale: Array, draws: Array) -> tuple[Array, 
             closer = distance < nearest
             nearest, squares = xp.where(closer, distance, nearest), xp.where(closer, square, squares)
     assert squares is not None  # K >= 1
-    return xp.stack(centres), scale * scale * squares.mean(axis=1)
+    return xp.stack(centres), scale * scale * sum_rows(squares) / samples
 
 
 # --- from unconstrained weights to the mixture's parameters -------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 
 from uanref import backend, kernels
 from uanref.backend import Array
+from uanref.blocking import sum_all
 from uanref.kernels import adam, sgd
 from uanref.layers.base import Parameter, number
 
@@ -342,7 +343,7 @@ def clip_grad_norm(parameters: Mapping[str, Parameter], max_norm: float) -> Arra
 
     squares: Any = 0.0
     for parameter in found.values():
-        squares = squares + xp.square(parameter.grad, dtype="float64").sum()
+        squares = squares + sum_all(xp.square(parameter.grad, dtype="float64"))
     norm: Array = xp.sqrt(squares)
     scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for parameter in found.values():
