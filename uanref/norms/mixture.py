@@ -9,7 +9,14 @@ from uanref.backend import Array, DTypeLike, Generator
 from uanref.blocking import as_rows, channel_moments
 from uanref.layers.base import Layer, Parameter, choice, count, number
 from uanref.norms.gaussian_mixture import Mixture, em_step, kmeans_plus_plus
-from uanref.norms.mixture_transform import Moments, batch_moments, fixed_moments, transform, transform_backward
+from uanref.norms.mixture_transform import (
+    Moments,
+    batch_moments,
+    fixed_moments,
+    moved,
+    transform,
+    transform_backward,
+)
 
 
 class Fit(NamedTuple):
@@ -203,6 +210,5 @@ class MixtureNorm(Layer):
         self.mean = (1.0 - step) * self.mean + step * fit.mean
         self.variance = (1.0 - step) * self.variance + step * fit.variance
         self.initialized = True
-        moved = self.momentum * batch.alive  # (K, P)
-        self.running_mean = (1.0 - moved) * self.running_mean + moved * batch.mean
-        self.running_var = (1.0 - moved) * self.running_var + moved * batch.variance
+        self.running_mean = moved(self.running_mean, batch.mean, batch.alive, self.momentum)
+        self.running_var = moved(self.running_var, batch.variance, batch.alive, self.momentum)
