@@ -105,7 +105,7 @@ def test_every_node_is_in_the_graph_and_in_the_table_with_its_error(name: str, p
             assert "no gradient" in row[0]
         else:
             assert node.error <= 1e-6
-            assert f'<td class="error">{node.error:.1e}</td>' in row[0]
+            assert f'<td class="error">{markup.error_text(node.error)}</td>' in row[0]
             assert row[0].count(f">{markup.number_text(float(np.ravel(node.gradient)[-1]))}</td>") >= 1
         assert f">{markup.number_text(float(np.ravel(node.value)[0]))}</td>" in row[0]
 
@@ -180,6 +180,8 @@ def test_numbers_are_written_with_four_digits_and_colored_by_size() -> None:
     assert '<td class="negative" style="--heat:1.00">−2</td>' in table
     assert '<td class="positive" style="--heat:0.06">0.1235</td>' in table
     assert "m, c" in table
+    assert markup.error_text(1.24e-6) == "1.2e-6"
+    assert markup.error_text(3e-12) == "3.0e-12"
     three = markup.array_table(np.ones((2, 1, 2)).tolist(), ["k", "m", "c"], {"k": "component"}, "Value")
     assert three.count("<table") == 2
     assert "<caption>Value, component 2</caption>" in three

@@ -25,7 +25,7 @@ from uanref.derivations.mistakes import mistakes
 from uanref.derivations.staged import Derivation, Trace
 from uanref.stepping.export import exported
 from uanref.stepping.layout import layout
-from uanref.stepping.markup import TOLERANCE, graph, nodes_table
+from uanref.stepping.markup import TOLERANCE, error_text, graph, nodes_table
 
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
@@ -210,6 +210,6 @@ def _verdict(trace: Trace) -> str:
     if not proofs:
         return "Nothing is differentiated here: there are no gradients to prove."
     return (
-        f"Largest relative error of {len(proofs)} gradients against the numerical ones: {max(proofs):.1e} "
-        f"(allowed: {TOLERANCE:.0e})."
+        f"Largest relative error of {len(proofs)} gradients against the numerical ones: {error_text(max(proofs))} "
+        f"(allowed: {error_text(TOLERANCE, digits=0)})."
     )

@@ -75,7 +75,7 @@ def _row(node: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     back = "".join(f'<div class="scroll">{local["equation"]}</div>' for local in node.get("backward", {}).values())
     if back:
         back = f"<details><summary>The way back</summary>{back}</details>"
-    error = "no gradient" if node["error"] is None else f"{node['error']:.1e}"
+    error = "no gradient" if node["error"] is None else error_text(node["error"])
     numbers = f'<div class="value">{array_table(node["value"], node["axes"], axes, "Value")}</div>'
     if node["gradient"] is not None:
         numbers += f'<div class="gradient">{array_table(node["gradient"], node["axes"], axes, "Gradient")}</div>'
@@ -84,7 +84,7 @@ def _row(node: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
         f'<th scope="row">{node["math"]}<br><code>{escape(node["name"])}</code></th>'
         f'<td class="error">{error}</td>'
         f"<td>{equation}<p>{escape(node['meaning'])}</p>{back}{source}</td>"
-        f"<td>{escape(written)}{'<br>' + sizes if sizes else ''}</td>"
+        f'<td class="shape">{escape(written)}{"<br>" + sizes if sizes else ""}</td>'
         f"<td><details><summary>Show</summary>{numbers}</details></td></tr>"
     )
 
@@ -133,3 +133,8 @@ def _cell(number: float, largest: float) -> str:
 def number_text(number: float) -> str:
     """Return a number as the page writes it: four significant digits, a true minus."""
     return f"{number:.4g}".replace("-", "−")
+
+
+def error_text(error: float, digits: int = 1) -> str:
+    """Return a relative error as the page writes it: ``4.2e-9``."""
+    return f"{error:.{digits}e}".replace("e-0", "e-")

@@ -12,7 +12,7 @@ const collapse = (() => {
       return;
     }
     let shown = found[0];
-    const output = el("output", { for: "line" });
+    const reading = el("span");
     const slider = el("input", { type: "range", id: "line", min: 1, value: 1, step: 1, oninput: () => show() });
     const which = el("select", { onchange: () => { shown = found[which.selectedIndex]; slider.value = 1; show(); } },
       found.map(({ name }) => el("option", {}, name)));
@@ -22,14 +22,14 @@ const collapse = (() => {
       el("h2", { id: "collapse-title" }, "The collapse"),
       el("p", {}, "From the staged gradient to the formula that the layer uses. Every line is evaluated."),
       el("div", { class: "controls" }, found.length > 1 ? el("label", {}, "Gradient of", which) : null,
-        el("label", { class: "wide" }, el("span", {}, "Line ", output), slider)),
+        el("label", { class: "wide" }, el("span", {}, "Line ", reading), slider)),
       lines, value,
     );
 
     function show() {
       const at = Number(slider.value) - 1;
       slider.max = shown.lines.length;
-      output.textContent = `${at + 1} of ${shown.lines.length}`;
+      reading.textContent = `${at + 1} of ${shown.lines.length}`;
       slider.setAttribute("aria-valuetext", `${at + 1} of ${shown.lines.length}: ${shown.lines[at].why}`);
       const node = store.byName[shown.name];
       const values = shown.lines.slice(0, at + 1).map((line) =>

@@ -37,7 +37,7 @@ const mixture = (() => {
       controls();
       draw();
     } });
-    const howMany = el("output", { for: "components" });
+    const howMany = el("span");
 
     const column = (name, c) => {
       const { shape, data } = store.inputs[name];
@@ -252,7 +252,7 @@ const mixture = (() => {
 
     // A slider moves the derivation's input; what is read beside it is the value that follows from it.
     function slider(k, name, title, [low, high], read) {
-      const output = el("output");
+      const output = el("span", { class: "output" });
       const input = el("input", {
         type: "range", min: low, max: high, step: (high - low) / 200, "aria-label": `Component ${k + 1}: ${title}`,
         "data-input": name, oninput: () => change(name, k, Number(input.value)),

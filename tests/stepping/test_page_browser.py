@@ -1,0 +1,547 @@
+"""The explorer's page in a real browser: steps, edits, mistakes, quiz, collapse, drags, keyboard; and nothing loaded.
+
+Pictures of it go into the folder that the variable UANREF_SCREENSHOTS names.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import browser
+
+from uanref.derivations import find
+from uanref.derivations.mistakes import mistakes, plant
+from uanref.derivations.staged import Trace
+from uanref.stepping import explorer, markup
+
+PATIENCE = 60  # seconds, on a busy machine
+
+
+class Page:
+    """A page of a derivation in a browser, in the words of a reader."""
+
+    def __init__(self, driver: Any, folder: Path) -> None:
+        self.driver = driver
+        self.folder = folder
+
+    def open(self, name: str) -> None:
+        self.derivation = find(name)
+        path = self.folder / f"{name}.html"
+        if not path.exists():
+            explorer.write(path, explorer.page(self.derivation))
+        self.driver.get(path.as_uri())
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements("css selector", selector))
+
+    def script(self, code: str, *args: Any) -> Any:
+        return self.driver.execute_script(code, *args)
+
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, PATIENCE).until(lambda _: condition(), what)
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def key(self, name: str) -> str:
+        from selenium.webdriver import Keys
+
+        found: str = getattr(Keys, name)
+        return found
+
+    def current(self) -> str:
+        text: str = self.one("#panel h2 code").text
+        return text
+
+    def select(self, name: str) -> None:
+        node = self.one(f'.node[data-name="{name}"]')
+        self.script("arguments[0].scrollIntoView({block: 'center'})", node)
+        node.click()
+        assert self.current() == name
+
+    def set(self, element: Any, value: float | str) -> None:
+        """Type into a number field, over what stands there."""
+        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+        element.send_keys(self.key("CONTROL"), "a")
+        element.send_keys(str(value))
+
+    def choose(self, selector: str, value: str) -> None:
+        from selenium.webdriver.support.ui import Select
+
+        element = self.one(selector)
+        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
+        Select(element).select_by_value(value)
+
+    def numbers(self, selector: str) -> list[float]:
+        """All numbers of the tables below an element, with all their digits."""
+        titles = self.script(
+            "return [...document.querySelectorAll(arguments[0] + ' table.array td')].map((cell) => "
+            "(cell.firstElementChild ?? cell).title)",
+            selector,
+        )
+        return [float(title) for title in titles]
+
+    def numbers_are_missing(self, selector: str) -> int:
+        """How many entries below an element are no number."""
+        return sum(np.isnan(number) for number in self.numbers(selector))
+
+    def proven(self) -> None:
+        """Wait until every numerical proof is computed."""
+        self.until(lambda: "checking" not in self.one("#verdict").text, "the proofs end")
+
+    def marks(self) -> dict[str, str]:
+        """What each node of the graph is marked with."""
+        found: dict[str, str] = self.script(
+            "return Object.fromEntries([...document.querySelectorAll('.node')].map("
+            "(n) => [n.dataset.name, n.querySelector('.mark').textContent]))"
+        )
+        return found
+
+    def shot(self, name: str) -> None:
+        """Take a picture of the whole page."""
+        folder = Path(os.environ.get("UANREF_SCREENSHOTS") or self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.script("window.scrollTo(0, 0)")
+        width, height = self.script("return [innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(height, 8000), "scale": 1}
+        made = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        (folder / f"{name}.png").write_bytes(base64.b64decode(made["data"]))
+
+    def holds(self, trace: Trace) -> None:
+        """All values and gradients of the table are those of a trace in Python, to 1e-6."""
+        for node in trace.nodes.values():
+            near(self.numbers(f"#row-{node.name} .value"), node.value, f"value of {node.name}")
+            if node.gradient is not None:
+                near(self.numbers(f"#row-{node.name} .gradient"), node.gradient, f"gradient of {node.name}")
+
+
+def slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def near(found: list[float], expected: Any, what: str) -> None:
+    expected = np.ravel(expected)
+    assert len(found) == len(expected) > 0, what
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * max(1.0, np.abs(expected).max()), err_msg=what)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser.opened() as driver:
+        yield Page(driver, tmp_path_factory.mktemp("pages"))
+
+
+@pytest.fixture
+def page(shared: Page) -> Iterator[Page]:
+    """The shared browser; after each test: no error on the console, no request but for the page itself."""
+    browser.resize(shared.driver, 1280, 900)
+    shared.driver.get_log("performance")
+    shared.driver.get_log("browser")
+    yield shared
+    assert shared.driver.get_log("browser") == []
+    sent = [json.loads(entry["message"])["message"] for entry in shared.driver.get_log("performance")]
+    requested = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
+    assert requested, "the log must at least hold the page itself"
+    assert all(url.startswith(("file://", "data:,")) for url in requested), requested
+    assert all(url.endswith(".html") for url in requested if url.startswith("file:")), requested
+    sockets = [event for event in sent if "webSocket" in event["method"] or "webTransport" in event["method"]]
+    assert not sockets
+    assert shared.script("return performance.getEntriesByType('resource').map((entry) => entry.name)") == []
+
+
+# --- the walk ---------------------------------------------------------------------------------------
+
+
+def test_a_reader_steps_forward_and_back_and_sees_each_node(page: Page) -> None:
+    page.open("bn")
+    trace = page.derivation.trace()
+    names = list(trace.nodes)
+    for at, name in enumerate(names):
+        assert page.current() == name
+        assert page.one("#position").text == f"{at + 1} of {len(names)}: {name}"
+        assert page.one(".node[aria-current]").get_attribute("data-name") == name
+        node = trace[name]
+        near(page.numbers("#panel #value"), node.value, name)
+        if node.gradient is not None:
+            near(page.numbers("#panel #gradient"), node.gradient, name)
+            assert float(page.one("#panel #error").text) == pytest.approx(node.error, rel=0.1)
+            for user, part in node.contributions.items():
+                near(page.numbers(f'#contributions [data-user="{user}"]'), part, f"{user} to {name}")
+        if at >= len(page.derivation.inputs):
+            definition = page.derivation.node(name)
+            text = page.one("#panel").text
+            assert definition.meaning in text
+            assert definition.source in text  # type: ignore[union-attr]
+            assert f"{definition.file}:{definition.line}" in text  # type: ignore[union-attr]
+            assert len(page.all("#panel .equation math")) == 1
+            assert len(page.all("#back-rules li math")) == len(definition.backward)  # type: ignore[union-attr]
+        page.one("#forward").click()
+    assert page.current() == names[-1]
+    page.one("#back").click()
+    assert page.current() == names[-2]
+    page.select("mu")
+
+
+def test_the_ways_of_x_through_uan_are_shown_and_add_up(page: Page) -> None:
+    page.open("uan")
+    page.select("x")
+    trace = page.derivation.trace()
+    ways = {
+        way: np.array(page.numbers(f'#named-ways [data-way="{way}"]'))
+        for way in ("directly", "through the moments", "through the posterior")
+    }
+    near(list(sum(ways.values())), trace["x"].gradient, "sum of the ways")
+    near(list(ways["through the posterior"]), trace["x"].contributions["offset"], "posterior")
+    direct = (trace["x_hat"].gradient * trace["inverse_std"].value[:, None]).sum(0)  # the collapse's direct path
+    near(list(ways["directly"]), direct, "direct")
+    page.shot("uan-desktop-light")
+
+
+def test_pointing_at_a_node_shows_what_it_depends_on_and_what_depends_on_it(page: Page) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open("bn")
+    ActionChains(page.driver).move_to_element(page.one('.node[data-name="var"]')).perform()
+    before = {node.get_attribute("data-name") for node in page.all(".node.before")}
+    after = {node.get_attribute("data-name") for node in page.all(".node.after")}
+    assert before == {"x", "mu", "centred", "squared"}
+    assert after == {"std", "inverse_std", "x_hat", "scaled", "y"}
+    assert {e.get_attribute("data-source") for e in page.all(".edge.before")} == {"x", "mu", "centred", "squared"}
+    ActionChains(page.driver).move_to_element(page.one("h1")).perform()
+    assert page.all(".node.before, .node.after") == []
+
+
+# --- changing numbers -------------------------------------------------------------------------------
+
+
+def test_an_edited_entry_changes_every_number_as_in_python(page: Page) -> None:
+    page.open("uan")
+    inputs = page.derivation.example()
+    trace = page.derivation.trace()
+    page.holds(trace)
+    page.select("x")
+    page.set(page.all("#value input")[2], 2.25)
+    inputs["x"][1, 0] = 2.25
+    page.proven()
+    page.holds(page.derivation.trace(inputs, trace.upstream, numerical=False))
+    # A constant, too, and the upstream gradient.
+    page.select("eps")
+    page.set(page.one("#value input"), 0.5)
+    page.select("y")
+    page.set(page.all("#gradient input")[3], -3)
+    inputs["eps"] = np.asarray(0.5)
+    upstream = trace.upstream.copy()
+    upstream[1, 1] = -3
+    page.proven()
+    changed = page.derivation.trace(inputs, upstream)
+    page.holds(changed)
+    assert set(page.marks().values()) == {"✓", ""}
+    worst = page.one("#verdict").text.split("numerical ones: ")[1].split(" ")[0]
+    assert float(worst) <= 1e-6
+    page.one("#reset").click()
+    page.holds(trace)
+    assert page.numbers("#panel #gradient") == pytest.approx(list(trace.upstream.ravel()))
+
+
+def test_what_is_no_number_is_refused_and_what_gives_none_is_told(page: Page) -> None:
+    page.open("bn")
+    page.select("eps")
+    field = page.one("#value input")
+    page.set(field, "e")
+    assert field.get_attribute("aria-invalid") == "true"
+    page.holds(page.derivation.trace(numerical=False))
+    page.set(field, -100)
+    page.proven()
+    assert field.get_attribute("aria-invalid") is None
+    assert page.marks()["x"] == "?"
+    assert page.numbers_are_missing("#row-x .value") == 0
+    assert page.numbers_are_missing("#row-x .gradient") == 10
+    assert "No number" not in page.one("#panel").text  # of eps, a constant
+    page.select("std")
+    assert "No number" in page.one("#proof").text
+    page.one("#reset").click()
+    assert set(page.marks().values()) == {"✓", ""}
+
+
+# --- mistakes ---------------------------------------------------------------------------------------
+
+
+def test_a_planted_mistake_turns_the_right_nodes_red_and_names_the_first(page: Page) -> None:
+    page.open("bn")
+    mistake = next(m for m in mistakes(page.derivation) if m.step == "std" and m.input == "var")
+    trace = plant(page.derivation, mistake)
+    red = {node.name for node in trace.nodes.values() if (node.error or 0) > 1e-6}
+    assert "var" in red
+    page.choose("#mistake", mistake.id)
+    assert {name for name, mark in page.marks().items() if mark == "✗"} == red
+    page.holds(trace)
+    text = page.one("#mistake-result").text
+    assert f"Red: {mistake.input}," in text
+    assert mistake.description in text
+    assert "wrong" in page.one("#verdict").text
+    page.select("var")
+    assert "planted here" in page.one("#contributions").text
+    assert page.one("#proof .wrong").is_displayed()
+    page.shot("bn-mistake-desktop-light")
+    page.choose("#mistake", "")
+    assert set(page.marks().values()) == {"✓", ""}
+
+
+# --- the quiz ---------------------------------------------------------------------------------------
+
+
+def test_the_quiz_hides_the_gradient_and_judges_answers(page: Page) -> None:
+    page.open("bn")
+    trace = page.derivation.trace()
+    page.select("var")
+    page.one("#quiz").click()
+    assert page.one("#quiz").get_attribute("aria-pressed") == "true"
+    cells = [cell.text for cell in page.all("#gradient td")]
+    assert sorted(cells) == ["?", "·"]
+    assert page.all("#contributions") == []
+    right = float(trace["var"].gradient[cells.index("?")])  # type: ignore[index]
+    page.set(page.one("#answer"), 1.2 * right)
+    page.press(page.key("ENTER"))
+    assert "Not yet" in page.one(".answer").text
+    page.set(page.one("#answer"), -right)
+    page.press(page.key("ENTER"))
+    assert "look at the signs" in page.one(".answer").text
+    page.one(".ask details summary").click()
+    assert "gradient of std" in page.one(".ask details").text
+    page.shot("bn-quiz-desktop-light")
+    page.set(page.one("#answer"), f"{right:.4g}")
+    page.press(page.key("ENTER"))
+    assert "Right" in page.one(".ask").text
+    assert len(page.all(".ask math")) >= 1
+    near(page.numbers("#panel #gradient"), trace["var"].gradient, "shown after the answer")
+    page.select("mu")
+    assert "?" in [cell.text for cell in page.all("#gradient td")]
+    page.press("q")
+    near(page.numbers("#panel #gradient"), trace["mu"].gradient, "shown without the quiz")
+
+
+# --- the collapse -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bn", "uan"])
+def test_every_line_of_the_collapse_equals_the_one_before(page: Page, name: str) -> None:
+    page.open(name)
+    trace, (collapse, *_) = page.derivation.trace(numerical=False), page.derivation.collapse
+    slider = page.one("#line")
+    page.script("arguments[0].scrollIntoView({block: 'center'})", slider)
+    slider.send_keys(page.key("HOME"))
+    for at, line in enumerate(collapse.lines):
+        assert line.why in page.one(".lines li[aria-current]").text
+        near(page.numbers("#collapse"), trace[collapse.name].gradient, f"line {at + 1}")
+        assert len(page.all("#collapse .check .right")) == at
+        assert page.all("#collapse .check .wrong") == []
+        slider.send_keys(page.key("ARROW_RIGHT"))
+    assert f"{len(collapse.lines)} of {len(collapse.lines)}" in page.one("#collapse").text
+
+
+# --- one channel ------------------------------------------------------------------------------------
+
+DRAWN = """
+const { set, drawn, batch } = explorer.channel;
+return { set, batch, grid: drawn.grid, y: drawn.y && [...drawn.y], batchY: drawn.batchY && [...drawn.batchY],
+  posterior: drawn.posterior.map((row) => [...row]), prior: [...drawn.prior], variance: [...drawn.variance] };
+"""
+
+
+def mixture_holds(page: Page, name: str) -> dict[str, Any]:
+    """What is drawn is what Python computes with the inputs that the reader has set."""
+    drawn: dict[str, Any] = page.script(DRAWN)
+    many = drawn["set"]["K"]
+    column = {key: np.array(drawn["set"][key][:many])[:, None] for key in ("mean", "raw_variance", "prior_logits")}
+    eps = find(name).example()["eps"]
+    on_grid = find("posterior").trace({**column, "eps": eps, "x": np.array(drawn["grid"])[:, None]}, numerical=False)
+    np.testing.assert_allclose(drawn["posterior"], on_grid["tau"].value[:, :, 0], atol=1e-9)
+    np.testing.assert_allclose(drawn["variance"], on_grid["variance"].value[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(drawn["prior"], np.exp(on_grid["log_prior"].value[:, 0]), rtol=1e-9)
+    if name != "posterior":
+        x = np.array(drawn["batch"])
+        inputs = {**column, "eps": eps, "x": x[:, None], "gamma": np.ones(1), "beta": np.zeros(1)}
+        y = find(name).trace(inputs, numerical=False).output[:, 0]
+        np.testing.assert_allclose(drawn["batchY"], y, rtol=1e-9, atol=1e-9)
+        # The curve goes through the points, for it has the moments of the batch.
+        np.testing.assert_allclose(np.interp(x, drawn["grid"], drawn["y"]), y, atol=0.02)
+    return drawn
+
+
+@pytest.mark.parametrize("name", ["uan", *slow("uan-learned", "posterior")])
+def test_curves_follow_the_reader_who_drags_and_moves_sliders(page: Page, name: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open(name)
+    page.script("document.querySelector('#plot').scrollIntoView({block: 'center'})")
+    start = mixture_holds(page, name)
+    assert len(page.all("#plot .transform")) == (0 if name == "posterior" else 1)
+    curve = page.one("#plot .curve").get_attribute("d")
+    handle = page.one('#plot .peak[data-k="0"]')
+    ActionChains(page.driver).click_and_hold(handle).move_by_offset(60, -30).release().perform()
+    dragged = mixture_holds(page, name)
+    assert dragged["set"]["mean"][0] > start["set"]["mean"][0] + 0.3
+    assert dragged["prior"][0] > start["prior"][0] + 0.05
+    assert page.one("#plot .curve").get_attribute("d") != curve
+    side = page.one('#plot .side[data-k="1"]')
+    ActionChains(page.driver).click_and_hold(side).move_by_offset(40, 0).release().perform()
+    assert mixture_holds(page, name)["variance"][1] > start["variance"][1] + 0.2
+    slider = page.one('input[aria-label="Component 2: mean"]')
+    slider.send_keys(*[page.key("ARROW_LEFT")] * 12)
+    moved = mixture_holds(page, name)
+    assert moved["set"]["mean"][1] < dragged["set"]["mean"][1] - 0.3
+    page.one('input[aria-label="Component 1: prior"]').send_keys(page.key("HOME"))
+    assert mixture_holds(page, name)["prior"][0] < 0.02
+    for many in (1, 2, 3, 4, 5):
+        page.one("#components").send_keys(page.key("HOME"), *[page.key("ARROW_RIGHT")] * (many - 1))
+        mixture_holds(page, name)
+        assert len(page.all("#plot .posterior")) == len(page.all("#mixture fieldset")) == many
+    page.shot(f"{name}-five-components-desktop-light")
+
+
+def test_a_peak_is_dragged_by_a_finger(page: Page) -> None:
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.interaction import POINTER_TOUCH
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    browser.resize(page.driver, 390, 844)
+    page.open("uan")
+    page.script("document.querySelector('#plot').scrollIntoView({block: 'center'})")
+    start = mixture_holds(page, "uan")["set"]["mean"][0]
+    actions = ActionBuilder(page.driver, mouse=PointerInput(POINTER_TOUCH, "finger"))
+    finger = actions.pointer_action
+    finger.move_to(page.one('#plot .peak[data-k="0"]')).pointer_down()
+    for _ in range(5):
+        finger.move_by(12, 0)
+    finger.pointer_up()
+    actions.perform()
+    assert mixture_holds(page, "uan")["set"]["mean"][0] > start + 0.8
+    assert page.script("return scrollX") == 0
+
+
+def test_a_channel_of_the_example_can_be_drawn(page: Page) -> None:
+    page.open("uan")
+    page.choose("#mixture select", "1")
+    drawn = page.script(DRAWN)
+    trace = page.derivation.trace(numerical=False)
+    near(drawn["batchY"], trace.output[:, 1], "y of the second channel")
+    # An edit of the inputs arrives there, too.
+    page.select("beta")
+    page.set(page.all("#value input")[1], 7)
+    moved = trace.output[:, 1] - trace["beta"].value[1] + 7
+    near(page.script(DRAWN)["batchY"], moved, "y with another shift")
+
+
+# --- by keyboard, without a script, and on a phone --------------------------------------------------
+
+
+def test_everything_is_reached_by_keyboard(page: Page) -> None:
+    page.open("bn")
+    keys = {"→": page.key("ARROW_RIGHT"), "←": page.key("ARROW_LEFT"), "Home": page.key("HOME"), "End": page.key("END")}
+    nodes = [node.name for node in page.derivation.nodes]
+    for key, at in (("f", 1), (keys["→"], 2), ("b", 1), (keys["←"], 0), (keys["End"], -1), (keys["Home"], 0)):
+        page.press(key)
+        assert page.current() == nodes[at]
+    assert not page.one("#keys").is_displayed()
+    page.press("?")
+    assert "forward" in page.one("#keys").text
+    page.press("?")
+    assert not page.one("#keys").is_displayed()
+    # Tab goes through the page; Enter on a node of the graph selects it.
+    reached = set()
+    for _ in range(120):
+        page.press(page.key("TAB"))
+        focused = page.driver.switch_to.active_element
+        reached.add(focused.get_attribute("data-name") or focused.get_attribute("id") or focused.tag_name)
+        if focused.get_attribute("data-name") == "var":
+            before = {node.get_attribute("data-name") for node in page.all(".node.before")}
+            assert before == {"x", "mu", "centred", "squared"}
+            page.press(page.key("ENTER"))
+            assert page.current() == "var"
+            page.press("f")
+            assert page.driver.switch_to.active_element.get_attribute("data-name") == "std"
+            reached.add("std")
+    assert {*nodes, "theme", "first", "back", "forward", "last", "quiz", "reset", "help", "mistake", "line"} <= reached
+    # Keys that are typed into a field are the field's.
+    page.select("x")
+    page.set(page.all("#value input")[0], 1)
+    page.press(page.key("HOME"))
+    assert page.current() == "x"
+
+
+def test_focus_is_seen_and_every_control_has_a_name(page: Page) -> None:
+    page.open("uan")
+    page.press(page.key("TAB"))
+    assert page.one(".skip").text == "Skip the graph"
+    assert page.script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    unnamed = page.script(
+        "return [...document.querySelectorAll('button, input, select, a, [role=region], svg[role]')].filter((e) => "
+        "!(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).map((e) => e.outerHTML)"
+    )
+    assert unnamed == []
+
+
+def test_light_and_dark_by_preference_and_by_button(page: Page) -> None:
+    paper = "return getComputedStyle(document.documentElement).backgroundColor"
+    page.open("bn")
+    light = page.script(paper)
+    page.one("#theme").click()
+    dark = page.script(paper)
+    assert light != dark
+    browser.resize(page.driver, 1280, 900, dark=True)
+    page.open("bn")
+    assert page.script(paper) == dark
+    page.shot("bn-desktop-dark")
+    page.one("#theme").click()
+    assert page.script(paper) == light
+
+
+@pytest.mark.parametrize("name", ["bn", *slow("uan", "conv", "adam")])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_on_a_phone_the_page_does_not_scroll_sideways(page: Page, name: str, dark: bool) -> None:
+    browser.resize(page.driver, 390, 844, dark)
+    page.open(name)
+    for _ in page.derivation.nodes:
+        assert page.script("return document.documentElement.scrollWidth") <= 390, page.current()
+        page.press("f")
+    for element in page.script("return [...document.querySelectorAll('#table details')]"):
+        page.script("arguments[0].open = true", element)
+    assert page.script("return document.documentElement.scrollWidth") <= 390
+    for element in page.script("return [...document.querySelectorAll('#table details')]"):
+        page.script("arguments[0].open = false", element)
+    page.shot(f"{name}-phone-{'dark' if dark else 'light'}")
+
+
+def test_without_javascript_there_are_the_graph_and_the_table(page: Page) -> None:
+    page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.open("bn")
+        assert not page.one("#panel").is_displayed()
+        assert not page.one("#forward").is_displayed()
+        assert page.one("svg.graph").is_displayed()
+        for node in page.derivation.trace().nodes.values():
+            row = page.one(f"#row-{node.name}")
+            assert row.is_displayed()
+            assert node.definition.meaning in row.text
+            if node.error is not None:
+                assert markup.error_text(node.error) in row.text
+        page.one('.node[data-name="var"]').click()
+        assert page.driver.current_url.endswith("#row-var")
+        page.shot("bn-without-javascript")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
