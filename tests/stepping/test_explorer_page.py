@@ -222,6 +222,15 @@ def test_a_folder_or_a_missing_folder_is_told(tmp_path: Path) -> None:
         explorer.write(tmp_path / "nowhere" / "page.html", "text")
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(explorer.tempfile, "mkstemp", refuse)
+    with pytest.raises(OSError, match="cannot be written: Permission denied"):
+        explorer.write(tmp_path / "page.html", "text")
+
+
 # --- the one-dimensional view -----------------------------------------------------------------------
 
 

@@ -273,7 +273,7 @@ def test_what_is_no_number_is_refused_and_what_gives_none_is_told(page: Page) ->
     assert page.numbers_are_missing("#row-x .gradient") == 10
     assert "No number" not in page.one("#panel").text  # of eps, a constant
     page.select("std")
-    assert "No number" in page.one("#proof").text
+    assert "No number" in page.one("#node-proof").text
     page.one("#reset").click()
     assert set(page.marks().values()) == {"✓", ""}
 
@@ -296,7 +296,7 @@ def test_a_planted_mistake_turns_the_right_nodes_red_and_names_the_first(page: P
     assert "wrong" in page.one("#verdict").text
     page.select("var")
     assert "planted here" in page.one("#contributions").text
-    assert page.one("#proof .wrong").is_displayed()
+    assert page.one("#node-proof .wrong").is_displayed()
     page.shot("bn-mistake-desktop-light")
     page.choose("#mistake", "")
     assert set(page.marks().values()) == {"✓", ""}
@@ -324,6 +324,18 @@ def test_the_quiz_hides_the_gradient_and_judges_answers(page: Page) -> None:
     page.one(".ask details summary").click()
     assert "gradient of std" in page.one(".ask details").text
     page.shot("bn-quiz-desktop-light")
+    # An edit asks anew, with the new numbers, and takes the focus from nobody.
+    page.select("gamma")
+    page.set(page.all("#value input")[0], 3)
+    page.press("0")
+    assert float(page.all("#value input")[0].get_property("value")) == 30
+    scaled = page.derivation.trace(
+        page.derivation.example() | {"gamma": np.array([30.0, trace["gamma"].value[1]])}, trace.upstream
+    )
+    page.select("var")
+    page.one(".ask details summary").click()
+    near(page.numbers(".ask details")[:2], scaled["std"].gradient, "what is needed")
+    page.one("#reset").click()
     page.set(page.one("#answer"), f"{right:.4g}")
     page.press(page.key("ENTER"))
     assert "Right" in page.one(".ask").text

@@ -25,7 +25,7 @@ const mistakes = (() => {
       el("h2", { id: "mistakes-title" }, "Plant a mistake"),
       el("p", {}, `One slip in one local rule, ${mistakes.length} to choose from. The numerical gradients know nothing of it.`),
       el("div", { class: "controls" },
-        el("label", {}, "Mistake", select), el("button", { type: "button", onclick: random }, "Any")),
+        el("label", {}, "Mistake", select), el("button", { type: "button", onclick: random }, "Any one")),
       result,
     );
 
@@ -44,7 +44,7 @@ const mistakes = (() => {
       result.replaceChildren(
         `On the way back from ${step} to ${input}: ${description}. `,
         ...(red.length ? [el("span", { class: "wrong" }, "✗ Red: "), link(red[0])] : []),
-        ...(others.length ? [", and what depends on it: ", ...others] : []),
+        ...(others.length ? [", and on the way back from there: ", ...others] : []),
         red.length ? ". " : open ? "" : "No gradient is off by more than allowed: at these numbers the slip cannot be seen.",
         open ? "… checking." : "",
       );

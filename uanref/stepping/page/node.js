@@ -30,7 +30,8 @@ const nodePanel = (() => {
         ...(hidden ? { hidden, asked: quiz.entryOf(node.name) } : {}),
         ...(isOutput ? { name: "upstream gradient", edit: store.editUpstream } : {}),
       }) : null;
-      parts = { node, hidden, value, slope, proof: el("div", { id: "proof" }), ways: el("div", { id: "ways" }) };
+      const [question, proof, ways] = ["question", "proof", "ways"].map((id) => el("div", { id: `node-${id}` }));
+      parts = { node, hidden, value, slope, question, proof, ways };
       panel.replaceChildren(
         heading(node),
         el("p", { class: "meaning" }, sentence(node.meaning)),
@@ -41,11 +42,11 @@ const nodePanel = (() => {
           el("div", { id: "gradient" }, el("h3", {}, "Gradient",
             isOutput && slope ? el("span", { class: "small" }, " – from outside: change it") : null),
           slope ? slope.element : el("p", { class: "small" }, noGradient(node)))),
-        hidden ? quiz.question(node.name, (explanation = null) => { told = explanation; draw(); }) : told ?? "",
-        parts.proof, parts.ways, back(node),
+        question, proof, ways, back(node),
       );
-      told = null;
       drawNumbers();
+      if (told) question.append(told);
+      told = null;
     }
 
     const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
@@ -94,10 +95,17 @@ const nodePanel = (() => {
       const { traced } = store;
       value.update(traced.values[node.name]);
       if (slope) slope.update(traced.gradients[node.name]);
+      parts.question.replaceChildren(...(hidden ? [quiz.question(node.name, answered)] : []));
       drawProof();
       const users = Object.keys(traced.contributions[node.name]);
       const shown = !hidden && store.proven.includes(node.name) && users.length > 0;
       parts.ways.replaceChildren(...(shown ? contributions(node, users) : []));
+    }
+
+    // The quiz goes on: with another entry, or with the answer and its explanation.
+    function answered(explanation = null) {
+      told = explanation;
+      draw();
     }
 
     function drawProof() {
@@ -187,7 +195,6 @@ const nodePanel = (() => {
     store.subscribe((what) => {
       if (what === "current" || parts.hidden !== quiz.hides(parts.node.name)) draw();
       else if (what === "proofs") drawProof();
-      else if (parts.hidden) draw(); // the question's numbers, too
       else drawNumbers();
     });
     draw();
