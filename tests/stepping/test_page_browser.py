@@ -359,6 +359,7 @@ def test_every_line_of_the_collapse_equals_the_one_before(page: Page, name: str)
     slider.send_keys(page.key("HOME"))
     for at, line in enumerate(collapse.lines):
         assert line.why in page.one(".lines li[aria-current]").text
+        assert line.why in str(slider.get_attribute("aria-valuetext"))
         near(page.numbers("#collapse"), trace[collapse.name].gradient, f"line {at + 1}")
         assert len(page.all("#collapse .check .right")) == at
         assert page.all("#collapse .check .wrong") == []
@@ -412,7 +413,11 @@ def test_curves_follow_the_reader_who_drags_and_moves_sliders(page: Page, name: 
     assert page.one("#plot .curve").get_attribute("d") != curve
     side = page.one('#plot .side[data-k="1"]')
     ActionChains(page.driver).click_and_hold(side).move_by_offset(40, 0).release().perform()
-    assert mixture_holds(page, name)["variance"][1] > start["variance"][1] + 0.2
+    # The square stands one standard deviation beside the mean, and stays under the pointer.
+    grid, width = start["grid"], page.one("#plot svg").size["width"] - 34 - 8
+    moved_by = 40 * (grid[-1] - grid[0]) / width
+    deviation = np.sqrt(mixture_holds(page, name)["variance"][1])
+    assert deviation == pytest.approx(np.sqrt(start["variance"][1]) + moved_by, abs=0.03)
     slider = page.one('input[aria-label="Component 2: mean"]')
     slider.send_keys(*[page.key("ARROW_LEFT")] * 12)
     moved = mixture_holds(page, name)
