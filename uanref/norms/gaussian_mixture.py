@@ -41,14 +41,14 @@ class Mixture:
     """
 
     def __init__(self, log_prior: Array, mean: Array, variance: Array, spatial: int) -> None:
-        self._xp = backend.namespace(log_prior, mean, variance)
+        backend.namespace(log_prior, mean, variance)
         self.log_prior, self.mean, self.variance, self.spatial = log_prior, mean, variance, spatial
         self.joint = log_prior.shape[1] != mean.shape[1]
 
     @functools.cached_property
     def root_prior(self) -> Array:
         """Sqrt(lambda), ``(K, P)``."""
-        root: Array = self._xp.exp(0.5 * self.log_prior)
+        root: Array = backend.namespace(self.mean).exp(0.5 * self.log_prior)
         return root
 
     @functools.cached_property
@@ -59,7 +59,7 @@ class Mixture:
     @functools.cached_property
     def scale_(self) -> Array:
         """The factor of x - mu under the square, sqrt(1 / 2s)."""
-        return per_channel(self._xp.sqrt(0.5 / self.variance), self.spatial)
+        return per_channel(backend.namespace(self.mean).sqrt(0.5 / self.variance), self.spatial)
 
     @functools.cached_property
     def precision_(self) -> Array:
@@ -74,7 +74,7 @@ class Mixture:
     @functools.cached_property
     def offset_(self) -> Array:
         """``l_k - 1/2 log lambda_k`` at x = mu_k."""
-        log_det = 0.5 * self._xp.log(self.variance)
+        log_det = 0.5 * backend.namespace(self.mean).log(self.variance)
         if self.joint:
             log_det = log_det.sum(axis=1, keepdims=True)
         return per_channel(0.5 * self.log_prior - log_det, self.spatial)
