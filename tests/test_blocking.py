@@ -10,9 +10,10 @@ import pytest
 import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
+from support import strictcp
 from support.arrays import LAYOUTS, draw_array
 
-from uanref import blocking
+from uanref import backend, blocking
 from uanref.layers.conv import Conv2d
 
 
@@ -216,3 +217,16 @@ def test_threads_change_no_bit_of_a_convolution(stride: int) -> None:
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("shape", [(3, 70_003, 2), (2, 5, 110_001), (400, 26, 9), (1_100_000, 1, 1), (2, 3, 4)])
+def test_a_device_sums_long_axes_in_runs(shape: tuple[int, ...], strict_cupy: strictcp.Device) -> None:
+    """Whole numbers, so that every order of addition gives the same sum."""
+    z = np.random.default_rng(0).integers(-9, 9, shape).astype("float64")
+    with strict_cupy.sealed():
+        moved = backend.to_device(z, "cupy")
+        found = [blocking.sum_rows(moved), blocking.sum_samples(moved), blocking.sum_all(moved)]
+    for total, expected in zip(found, [z.sum(axis=-1), z.sum(axis=(-1, -3)), z.sum()], strict=True):
+        assert (total.shape, total.dtype) == (np.shape(expected), z.dtype)
+        np.testing.assert_array_equal(backend.to_host(total), expected)
+    assert blocking.sum_all(z) == z.sum()

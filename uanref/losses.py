@@ -128,8 +128,8 @@ class SoftmaxCrossEntropy(Loss):
 
     def backward(self) -> Array:
         """Return dL/dlogits, ``(N, C)``: ``(p sum_c t - t) / N``."""
-        log_p, t, by_kernel = self._take()
-        if by_kernel:  # t are the targets as they came
+        log_p, t, fused = self._take()
+        if fused:  # t are the targets as they came
             return softmax_cross_entropy.backward(log_p, t, self.label_smoothing)  # (N, C)
         d_logits: Array = backend.namespace(log_p).exp(log_p)  # p (N, C)
         d_logits *= t.sum(axis=1, keepdims=True)

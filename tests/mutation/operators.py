@@ -108,7 +108,11 @@ def _changed(site: _Site, node: ast.AST) -> ast.FunctionDef:
 
 def _sites(node: ast.AST, path: tuple[_Step, ...] = ()) -> Iterator[_Site]:
     """Yield what may be changed below ``node``: no annotation, default, docstring, message or test of the input."""
-    skipped = () if isinstance(node, ast.Call) else ("annotation", "args", "returns", "decorator_list", "type_params")
+    skipped: tuple[str, ...] = ("annotation", "args", "returns", "decorator_list", "type_params")
+    if isinstance(node, ast.Call):
+        skipped = ()
+    elif isinstance(node, ast.If | ast.IfExp) and _asks_for_device(node.test):
+        skipped = ("test", "body")  # never run on the host: the kernels' gate judges what a device computes
     for field, value in ast.iter_fields(node):
         if field in skipped:
             continue
@@ -117,6 +121,18 @@ def _sites(node: ast.AST, path: tuple[_Step, ...] = ()) -> Iterator[_Site]:
                 below = (*path, _Step(node, field, index))
                 yield _Site(below, child)
                 yield from _sites(child, below)
+
+
+def _asks_for_device(test: ast.expr) -> bool:
+    """Tell whether a condition is False wherever there is no device."""
+    match test:
+        case ast.BoolOp(op=ast.And(), values=values):
+            return any(_asks_for_device(value) for value in values)
+        case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)) | ast.Name(id=name):
+            return name in ("serves", "_served", "_is_fused", "fused", "on_device")
+        case ast.Compare(left=ast.Call(func=ast.Attribute(attr="name_of")), ops=[ast.NotEq()]):
+            return True
+    return False
 
 
 def _is_talk(node: ast.AST) -> bool:
@@ -128,8 +144,10 @@ def _is_talk(node: ast.AST) -> bool:
             return name == "namespace" or name.startswith("_check")
         case ast.Expr():
             return isinstance(node.value, ast.Constant)
-        case ast.Call(func=ast.Name(id=name)):
-            return name == "sample_blocks"
+        case ast.Call(func=ast.Name(id="sample_blocks")) | ast.Assign(targets=[ast.Name(id="floats")]):
+            return True
+        case ast.Call(func=ast.Name(id="max"), args=[ast.Name(id="COLUMN_BYTES"), *_]):
+            return True
     return isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr)
 
 

@@ -92,10 +92,17 @@ def test_what_a_slip_would_write(line, expected):
         "backend.namespace(dy, rows)",
         "self._check_input(x)",
         "blocks = sample_blocks(x, 3 * size)",
+        "floats = a * b",
+        "if kernels.serves(x): dx = fused.backward(a * b)",
+        "if backend.name_of(x) != 'numpy' and a: dx = a * b",
     ],
 )
 def test_what_computes_nothing_is_left_alone(line):
     assert of_line(line) == set()
+
+
+def test_the_hosts_side_of_a_condition_on_the_device_is_changed():
+    assert of_line("d = a * b if _served(x) else a - b") == {"a - b -> a + b", "a - b -> a", "a - b -> -b"}
 
 
 def test_functions_inside_belong_to_the_function_and_their_signatures_are_left_alone():
