@@ -131,11 +131,22 @@ def _uans() -> list[DeviceCase]:
         _layer("UAN learned, many parts", lambda: learned(1), _normal(MANY_PARTS), chunk=launch.THREADS),
         _layer("UAN, many channels", lambda: uan(90), _normal((3, 90))),  # 270 component-channel pairs
         _layer("UAN, a component without samples", _without_samples, _normal((5, 2))),
-        _layer("UAN, a component with hardly any prior", _without_prior, _normal((5, 2))),
+        # Priors whose product with the densities underflows, and one of which only the square does.
+        _layer("UAN, a component with hardly any prior", lambda: _with_prior(-1400.0), _normal((5, 2))),
+        _layer("UAN, a component with little prior", lambda: _with_prior(-600.0), _normal((5, 2))),
         # Densities so different that they must be taken relative to the largest.
         _layer("UAN, far apart", uan, 100.0 * _normal((40, 2))),
-        # Distances whose squares overflow.
-        _layer("UAN, outliers", uan, np.concatenate([_normal((40, 2)), [[1e200, -1e200], [-1e200, 1e200]]])),
+        # Distances whose squares overflow. Gradients of the parameters are differences of numbers as large.
+        _layer("UAN, outliers", uan, np.concatenate([_normal((40, 2)), [[1e160, -1e160]]]), ("y", "dx")),
+        # Far from 0 a mean is rounded, the scatter around it must not be.
+        _layer("UAN, far from 0", lambda: _far_away(5e9), 5e9 + _normal((400, 2, 7)), ("running_var",)),
+        # Variances of 0, which no softplus has.
+        _layer(
+            "UAN em, constant", lambda: UAN(2, update="em", dtype="float64"), np.full((5, 2), 0.1), ("raw_variance",)
+        ),
+        _layer(
+            "UAN data, constant", lambda: UAN(2, start="data", dtype="float64"), np.full((5, 2), 0.1), ("raw_variance",)
+        ),
     ]
 
 
@@ -179,9 +190,15 @@ def _without_samples() -> Layer:
     return layer
 
 
-def _without_prior() -> Layer:
+def _with_prior(logit: float) -> Layer:
     layer = UAN(2, dtype="float64")
-    layer.prior_logits.value[0] = -1400.0
+    layer.prior_logits.value[0] = logit
+    return layer
+
+
+def _far_away(offset: float) -> Layer:
+    layer = UAN(2, dtype="float64")
+    layer.mean.value = layer.mean.value + offset
     return layer
 
 

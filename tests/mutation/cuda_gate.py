@@ -160,11 +160,11 @@ def make_plan(numbers: list[int]) -> Plan:
                 fault = _fault(i)
             except Exception as error:
                 fault = f"{type(error).__name__}: {error}"
-        if noted.modules:
+        if fault and noted.modules:  # what fails by itself is no judge
+            plan.errors.append(f"{catalogue()[i].name} without any slip: {fault}")
+        elif noted.modules:
             plan.modules[i] = noted.modules
             plan.kernels.update(noted.kernels)
-            if fault:
-                plan.errors.append(f"{catalogue()[i].name} without any slip: {fault}")
     return plan
 
 

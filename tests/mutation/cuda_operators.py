@@ -377,6 +377,8 @@ def _around(body: _Body, i: int) -> tuple[int, int]:
         first -= 2
         if body[first] in CLOSE:
             first = body.partner[first] - 1
+    elif body[first - 1] in ("?", ":", "return"):
+        first -= 1
     elif body[i - 1] in OPEN and i >= 2:
         first, last = i - 2, body.partner[i - 1]
     return first, last
