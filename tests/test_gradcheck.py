@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from uanref import backend, gradcheck
+from uanref.gradcheck.probe import UPSTREAM
 from uanref.layers.activation import LeakyReLU, ReLU, Tanh
 from uanref.layers.base import Layer, Sequential
 from uanref.layers.dropout import Dropout
@@ -686,9 +687,16 @@ def test_the_bound_is_the_stated_one(seed: int) -> None:
     layer = linear()
     report = gradcheck.check(layer, x, seed=seed)
     y = layer.forward(x)
-    dy = np.random.default_rng(seed).standard_normal(y.shape)
+    dy = np.random.default_rng([seed, UPSTREAM]).standard_normal(y.shape)
     for row in report.rows:
         size = {"x": 12, "weight": 12, "bias": 3}[row.tensor]
         norm_dy = 1.0 if row.method == "jacobian" else np.linalg.norm(dy)
         floor = 1e-2 * norm_dy * np.linalg.norm(y) / size**0.5
         assert np.isclose(row.bound, 1e-7 * max(abs(row.analytic), abs(row.numerical), floor), rtol=1e-9)
+
+
+def test_the_upstream_gradient_is_not_the_numbers_that_a_user_draws_first() -> None:
+    """With dy = x a normalization's dx is 0, and the check of x would be blind."""
+    x = draw(6, 3, seed=0)
+    report = gradcheck.check(BatchNorm(3, dtype="float64"), x, seed=0)
+    assert max(abs(row.analytic) for row in report.rows if row.tensor == "x") > 0.1

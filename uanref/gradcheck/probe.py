@@ -14,6 +14,10 @@ from uanref.gradcheck.numerical import Slopes, slopes
 from uanref.layers.base import Layer
 
 
+UPSTREAM = 0xD7
+"""What the upstream gradient's generator is seeded with besides the seed."""
+
+
 class Function:
     """``y = f(x, parameters)``: a layer that starts every evaluation from the same state.
 
@@ -98,7 +102,8 @@ class Probe(Function):
         super().__init__(layer, x)
         self.y = self.evaluate("x", self.point["x"])
         self._require_function()
-        self.dy: Array = np.random.default_rng(seed).standard_normal(tuple(self.y.shape))
+        # Not default_rng(seed): whoever draws x from that would get dy proportional to x, and a norm's dx near 0.
+        self.dy: Array = np.random.default_rng([seed, UPSTREAM]).standard_normal(tuple(self.y.shape))
         self.gradients, self.problems = self.pull_back(self.dy)
         self.scale = norm(self.dy) * norm(self.y)
 
