@@ -56,6 +56,7 @@ from uanref.gradcheck.numerical import (
     central_difference,
     complex_step,
     direction,
+    upstream,
 )
 from uanref.gradcheck.report import Report
 
@@ -77,4 +78,5 @@ __all__ = [
     "check_loss",
     "complex_step",
     "direction",
+    "upstream",
 ]

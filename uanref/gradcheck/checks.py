@@ -32,7 +32,7 @@ def check(
             pass first settles data-dependent starts; from then on the state is put back before every evaluation,
             so that EM, running averages and dropout are one function.
         x: the input, float64, any shape the layer takes; never changed.
-        seed: of the upstream gradient and the directions.
+        seed: of the upstream gradient (:func:`~uanref.gradcheck.numerical.upstream`) and the directions.
         directions: random directions per tensor, >= 0.
         jacobian: whether to compare every entry; ``"auto"`` does so for tensors with
             ``size * y.size <= 1024``.

@@ -28,6 +28,16 @@ def direction(shape: Sequence[int], seed: int | Sequence[int]) -> Array:
     return drawn
 
 
+def upstream(shape: Sequence[int], seed: int) -> Array:
+    """Return the upstream gradient that a check with ``seed`` uses, standard normal, a host array.
+
+    Not ``default_rng(seed)``'s first numbers: whoever draws x from those would get dy proportional to x, a
+    normalization's dx near 0, and a check that sees little.
+    """
+    drawn: Array = np.random.default_rng([seed, 0xD7]).standard_normal(tuple(shape))
+    return drawn
+
+
 # --- differences ----------------------------------------------------------------------------------
 
 

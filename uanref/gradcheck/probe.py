@@ -10,12 +10,8 @@ import numpy as np
 from uanref import backend
 from uanref.backend import Array
 from uanref.gradcheck.comparison import Claim
-from uanref.gradcheck.numerical import Slopes, slopes
+from uanref.gradcheck.numerical import Slopes, slopes, upstream
 from uanref.layers.base import Layer
-
-
-UPSTREAM = 0xD7
-"""What the upstream gradient's generator is seeded with besides the seed."""
 
 
 class Function:
@@ -102,8 +98,7 @@ class Probe(Function):
         super().__init__(layer, x)
         self.y = self.evaluate("x", self.point["x"])
         self._require_function()
-        # Not default_rng(seed): whoever draws x from that would get dy proportional to x, and a norm's dx near 0.
-        self.dy: Array = np.random.default_rng([seed, UPSTREAM]).standard_normal(tuple(self.y.shape))
+        self.dy = upstream(self.y.shape, seed)
         self.gradients, self.problems = self.pull_back(self.dy)
         self.scale = norm(self.dy) * norm(self.y)
 
