@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support import requirements
 
 QUIET = (
@@ -35,9 +36,9 @@ def chromium() -> str | None:
 
 
 def require_browser() -> Any:
-    """Return selenium's ``webdriver``; skip (on CI: fail) where it, Chromium or its driver is missing."""
+    """Return selenium's ``webdriver``; skip where Chromium or its driver is missing, which no package brings."""
     if chromium() is None or shutil.which("chromedriver") is None:
-        requirements.skip("Chromium or its driver is not installed: apt install chromium chromium-driver")
+        pytest.skip("Chromium or its driver is not installed: apt install chromium chromium-driver")
     try:
         from selenium import webdriver
     except ImportError:
