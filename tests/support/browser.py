@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support import requirements
 
 QUIET = (
@@ -42,7 +43,7 @@ def require_browser() -> Any:
     try:
         from selenium import webdriver
     except ImportError:
-        requirements.skip("selenium is not installed: pip install selenium")
+        requirements.skip("selenium is not installed: pip install ".[browser]"")
     return webdriver
 
 
