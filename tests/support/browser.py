@@ -43,7 +43,7 @@ def require_browser() -> Any:
     try:
         from selenium import webdriver
     except ImportError:
-        requirements.skip("selenium is not installed: pip install ".[browser]"")
+        requirements.skip('selenium is not installed: pip install ".[browser]"')
     return webdriver
 
 
