@@ -19,6 +19,7 @@ from uanref.experiments import check
 from uanref.gradcheck import LossLayer
 from uanref.kernels import launch
 from uanref.layers.base import Layer
+from uanref.layers.conv import Conv2d
 from uanref.layers.linear import Linear
 from uanref.losses import SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
@@ -59,7 +60,7 @@ class DeviceCase(NamedTuple):
 def cases() -> list[DeviceCase]:
     """Return every case."""
     catalogue = [_layer(case.name, case.make, _normal(case.shape)) for case in check.cases()]
-    return [*catalogue, *_batch_norms(), *_uans(), *_losses(), *_optimizers()]
+    return [*catalogue, *_convolutions(), *_batch_norms(), *_uans(), *_losses(), *_optimizers()]
 
 
 def _normal(shape: tuple[int, ...]) -> Array:
@@ -100,6 +101,18 @@ def forget_kernels() -> None:
     launch._module.cache_clear()
 
 
+def _convolutions() -> list[DeviceCase]:
+    """More positions, and more pixels, than a block has threads."""
+
+    def strided() -> Layer:
+        return Conv2d(3, 8, 3, stride=2, padding=1, dtype="float64")
+
+    return [
+        _layer("Conv2d, many positions", lambda: Conv2d(3, 2, 3, padding=1, dtype="float64"), _normal((2, 3, 12, 13))),
+        _layer("Conv2d stride 2, many pixels", strided, _normal((2, 3, 12, 13))),
+    ]
+
+
 def _batch_norms() -> list[DeviceCase]:
     def batch_norm(channels: int = 2) -> Layer:
         return _spread(BatchNorm(channels, dtype="float64"))
@@ -134,12 +147,16 @@ def _uans() -> list[DeviceCase]:
         # Priors whose product with the densities underflows, and one of which only the square does.
         _layer("UAN, a component with hardly any prior", lambda: _with_prior(-1400.0), _normal((5, 2))),
         _layer("UAN, a component with little prior", lambda: _with_prior(-600.0), _normal((5, 2))),
+        _layer("UAN, a prior like 1", _with_a_certain_prior, _normal((5, 2))),
+        # A sample that only a component with hardly any prior explains.
+        _layer("UAN, densities like 0", lambda: _with_prior(-1400.0, 1e3), np.vstack([_normal((4, 2)), [[1e3, 1e3]]])),
         # Densities so different that they must be taken relative to the largest.
         _layer("UAN, far apart", uan, 100.0 * _normal((40, 2))),
         # Distances whose squares overflow. Gradients of the parameters are differences of numbers as large.
         _layer("UAN, outliers", uan, np.concatenate([_normal((40, 2)), [[1e160, -1e160]]]), ("y", "dx")),
         # Far from 0 a mean is rounded, the scatter around it must not be.
         _layer("UAN, far from 0", lambda: _far_away(5e9), 5e9 + _normal((400, 2, 7)), ("running_var",)),
+        _layer("UAN em, a component without samples", _without_samples_in_em, _normal((5, 2))),
         # Variances of 0, which no softplus has.
         _layer(
             "UAN em, constant", lambda: UAN(2, update="em", dtype="float64"), np.full((5, 2), 0.1), ("raw_variance",)
@@ -190,9 +207,22 @@ def _without_samples() -> Layer:
     return layer
 
 
-def _with_prior(logit: float) -> Layer:
+def _without_samples_in_em() -> Layer:
+    layer = UAN(2, update="em", momentum=1.0, dtype="float64")  # the prior becomes what the batch says: 0
+    layer.mean.value[0] = 1e3
+    return layer
+
+
+def _with_prior(logit: float, mean: float = 0.0) -> Layer:
     layer = UAN(2, dtype="float64")
     layer.prior_logits.value[0] = logit
+    layer.mean.value[0] = mean
+    return layer
+
+
+def _with_a_certain_prior() -> Layer:
+    layer = UAN(2, dtype="float64")
+    layer.prior_logits.value[1, 1] = 2000.0  # exp of it overflows unless this column's maximum is taken out
     return layer
 
 
