@@ -62,7 +62,13 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict[str, str] | 
     """Run all cells in ``folder``, in place; raises nbclient's CellExecutionError with the cell that failed."""
     # Pictures go into the notebook, whatever this process draws with; two threads, as on the reader's laptop.
     settings = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline", "OMP_NUM_THREADS": "2"}
-    client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": folder}})
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": folder}},
+        coalesce_streams=True,
+    )
     client.execute(env=settings | (environment or {}))
     for cell in notebook.cells:
         # Run times and counters differ from run to run and say nothing: leave them out of the repository.
