@@ -222,7 +222,7 @@ def _with_prior(logit: float, mean: float = 0.0) -> Layer:
 
 def _with_a_certain_prior() -> Layer:
     layer = UAN(2, dtype="float64")
-    layer.prior_logits.value[1, 1] = 2000.0  # exp of it overflows unless this column's maximum is taken out
+    layer.prior_logits.value[2, 1] = 2000.0  # exp of it overflows unless this column's maximum is taken out
     return layer
 
 
