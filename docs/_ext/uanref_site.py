@@ -94,20 +94,18 @@ def fold_solutions(app: Sphinx, doctree: nodes.document) -> None:
     """Fold each solution with its prose: from the line "Solution" to the next exercise or the section's end."""
     if not app.env.docname.startswith("tutorials/"):
         return
+    part_head(doctree)
     for section in list(doctree.findall(nodes.section)):
         children, inside = [], False
         for child in section.children:
-            bold = child.children[0].astext() if isinstance(child, nodes.paragraph) and child.children else ""
-            starts = bold == "Solution" and isinstance(child.children[0], nodes.strong)
+            bold = head(child)
+            starts = bold == "Solution"
             if inside and (starts or isinstance(child, nodes.section) or re.fullmatch(r"\d+\.", bold)):
                 children.append(raw("</details>"))
                 inside = False
             if starts:
                 children.append(raw('<details class="solution"><summary>Solution</summary>'))
                 inside = True
-                if len(child.children) > 1:
-                    del child.children[0]
-                    children.append(child)
                 continue
             if inside and isinstance(child, nodes.container) and "hide_mode" in child:
                 del child["hide_mode"]  # one fold is enough
@@ -116,6 +114,23 @@ def fold_solutions(app: Sphinx, doctree: nodes.document) -> None:
             children.append(raw("</details>"))
         section.children = []
         section.extend(children)
+
+
+def head(node: nodes.Node) -> str:
+    """Return the bold words that a paragraph begins with."""
+    parts = [part for part in node.children if part.astext()] if isinstance(node, nodes.paragraph) else []
+    return parts[0].astext() if parts and isinstance(parts[0], nodes.strong) else ""
+
+
+def part_head(doctree: nodes.document) -> None:
+    """Begin a new paragraph at "You need", which stands on a line of its own in the source."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        for i, child in enumerate(paragraph.children):
+            if i > 0 and isinstance(child, nodes.strong) and child.astext() == "You need":
+                rest = paragraph.children[i:]
+                del paragraph[i:]
+                paragraph.parent.insert(paragraph.parent.index(paragraph) + 1, nodes.paragraph("", "", *rest))
+                return
 
 
 # --- the explorer ---------------------------------------------------------------------------------
@@ -176,11 +191,11 @@ class PublicNames(SphinxDirective):
         for name in uanref.__all__:
             found = getattr(uanref, name)
             if isinstance(found, types.ModuleType):
-                groups.setdefault("modules", []).append(f"{{py:mod}}`uanref.{name}`")
+                groups.setdefault("modules", []).append(f"{{py:mod}}`{name} <uanref.{name}>`")
             else:
                 group = found.__module__.split(".")[1]
                 full = f"{found.__module__}.{found.__qualname__}"
-                groups.setdefault(group, []).append(f"{{py:obj}}`uanref.{name} <{full}>`")
+                groups.setdefault(group, []).append(f"{{py:obj}}`{name} <{full}>`")
         return parsed(self, [f"- {group}: {', '.join(groups[group])}" for group in sorted(groups)])
 
 

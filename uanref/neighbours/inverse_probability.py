@@ -43,8 +43,11 @@ def weighted_mean(y: Array, observed: Array, probability: Array, lam: float | No
         \hat\mu_\lambda - \mu \approx \Bigl(\frac Sn - \mu\Bigr) - \lambda\mu \Bigl(\frac{\hat n}{n} - 1\Bigr)
         = \frac1n \sum_i \Bigl[ (Y_i - \lambda\mu) \frac{I_i}{p_i} - (1 - \lambda)\mu \Bigr].
 
-    The terms have mean 0. With A = Y I / p and B = I / p their variance is
-    :math:`V(\lambda) = \mathrm{var} A - 2\lambda\mu\, \mathrm{cov}(A, B) + (\lambda\mu)^2\, \mathrm{var} B`, a parabola
+    The terms have mean 0. With A = Y I / p and B = I / p their variance is a parabola,
+
+    .. math::
+        V(\lambda) = \mathrm{var} A - 2\lambda\mu\, \mathrm{cov}(A, B) + (\lambda\mu)^2\, \mathrm{var} B,
+
     with its minimum at :math:`\lambda^* = \mathrm{cov}(A, B) / (\mu\, \mathrm{var} B)`. Since I is 1 with
     probability p, :math:`\mathrm{cov}(A, B) = E[Y \frac{1-p}{p}]` and :math:`\mathrm{var} B = E[\frac{1-p}{p}]`, so
 
