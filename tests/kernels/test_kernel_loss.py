@@ -196,3 +196,12 @@ def test_a_label_out_of_range_touches_no_memory_and_has_no_class() -> None:
     np.testing.assert_allclose(loss * 3, only, rtol=1e-12)
     np.testing.assert_allclose(d_logits[0] * 3, expected[0], rtol=1e-12)
     assert not d_logits[1:].any()
+
+
+def test_a_smoothing_that_is_no_python_float() -> None:
+    """A kernel takes it as a double, whatever a user assigns: an int's bits would be another number."""
+    logits = draw_array((6, 5), 0)
+    labels = draw_targets(6, 5, 1, "int64")
+    expected = run(logits, labels, 1.0)
+    for found, value in zip(run(logits, labels, 1), expected, strict=True):  # smoothed all the way
+        np.testing.assert_array_equal(found, value)

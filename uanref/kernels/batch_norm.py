@@ -77,7 +77,7 @@ def moments(rows: Array, running_mean: Array, running_var: Array, momentum: floa
     _kernel("batch_norm_merge", rows)(
         (channels,),
         _BLOCK,
-        (*parts_moments, backend.largest(rows.dtype), momentum, *running, mean, var, moved_mean, moved_var),
+        (*parts_moments, backend.largest(rows.dtype), float(momentum), *running, mean, var, moved_mean, moved_var),
     )
     return mean, var, moved_mean, moved_var
 
@@ -108,7 +108,7 @@ def normalize(rows: Array, mean: Array, var: Array, gamma: Array | None, beta: A
     _kernel("batch_norm_normalize", rows)(
         (launch.parts(samples), channels),
         _BLOCK,
-        (rows, samples, channels, spatial, mean, var, eps, gamma, beta, y),
+        (rows, samples, channels, spatial, mean, var, float(eps), gamma, beta, y),
     )
     return y
 
@@ -169,6 +169,7 @@ def backward(
     samples, channels, spatial = _sizes(rows)
     parts = launch.parts(samples)
     mean, var, gamma = (_per_channel(a, rows) for a in (mean, var, gamma))
+    eps = float(eps)
 
     part_dbeta, part_dgamma = xp.empty((2, channels, parts), dtype="float64")  # (C, P)
     _kernel("batch_norm_sums", rows)(

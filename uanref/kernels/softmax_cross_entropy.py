@@ -42,8 +42,8 @@ def forward(logits: Array, targets: Array, label_smoothing: float) -> tuple[Arra
     loss: Array = xp.empty((), dtype=logits.dtype)
 
     row_major, (soft, labels) = xp.ascontiguousarray(logits), _pointers(targets)
-    _launch("cross_entropy_rows", log_p, blocks, row_major, soft, labels, label_smoothing, samples, classes, log_p,
-            of_block)  # fmt: skip
+    _launch("cross_entropy_rows", log_p, blocks, row_major, soft, labels, float(label_smoothing), samples, classes,
+            log_p, of_block)  # fmt: skip
     _launch("cross_entropy_mean", log_p, 1, of_block, blocks, samples, loss)
     return loss, log_p
 
@@ -53,8 +53,8 @@ def backward(log_p: Array, targets: Array, label_smoothing: float) -> Array:
     samples, classes = log_p.shape
     d_logits: Array = backend.namespace(log_p, targets).empty((samples, classes), dtype=log_p.dtype)
     soft, labels = _pointers(targets)
-    _launch("cross_entropy_gradient", log_p, min(samples, BLOCKS), log_p, soft, labels, label_smoothing, samples,
-            classes, d_logits)  # fmt: skip
+    _launch("cross_entropy_gradient", log_p, min(samples, BLOCKS), log_p, soft, labels,
+            float(label_smoothing), samples, classes, d_logits)  # fmt: skip
     return d_logits
 
 
