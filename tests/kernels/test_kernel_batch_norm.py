@@ -418,3 +418,22 @@ def test_a_million_samples_in_float32(cuda, offset):
         terms = 1000.0 if name in ("gamma", "beta") else 1.0  # a sum of a million terms of both signs
         scale = max(np.abs(value).max(), terms) * (1.0 + offset)  # x itself is rounded to offset * 6e-8
         assert np.abs(backend.to_host(found[name]) - value).max() <= 1e-5 * scale, name
+
+
+def test_numbers_that_are_no_python_floats(cuda):
+    """A kernel takes eps and momentum as doubles, whatever a user assigns: an int's bits would be another number."""
+    x, dy = draw((5, 3, 4), 0, "float64")[:2]
+    layer = BatchNorm(3, dtype="float64")
+    layer.eps, layer.momentum = 1, 1
+    expected = in_float64(layer, x, dy)
+    assert_close(on_cuda(layer, x, dy), expected, TOLERANCE["float64"])
+
+
+def test_arrays_of_another_device_are_left_to_cupy(cuda, monkeypatch):
+    """Our kernels run on the current device, where another one's addresses mean nothing."""
+    (rows,) = to_cuda(draw((2, 3, 4), 0, "float32")[0])
+    runtime = backend.module("cupy").cuda.runtime
+    here = runtime.getDevice()
+    assert launch.serves(rows)
+    monkeypatch.setattr(runtime, "getDevice", lambda: here + 1)
+    assert not launch.serves(rows)

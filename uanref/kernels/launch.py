@@ -18,13 +18,20 @@ CHUNK = 4096
 def serves(*arrays: Array | None) -> bool:
     """Tell whether the fused kernels can compute with ``arrays`` (``None`` entries are skipped).
 
-    True on a device, in float32 or float64, below 2^31 elements (positions are counted in 32 bits), unless
-    ``backend.fused(False)`` holds.
+    True on the current device, in float32 or float64, below 2^31 elements (positions are counted in 32 bits), unless
+    ``backend.fused(False)`` holds. Arrays of another device than the current one are left to CuPy: it reaches them or
+    says that it cannot, where a kernel of ours would read addresses that mean nothing here.
     """
     given = [a for a in arrays if a is not None]
     return backend.is_fused() and all(
-        backend.name_of(a) == "cupy" and a.dtype.char in "fd" and 0 < a.size < 2**31 for a in given
+        backend.name_of(a) == "cupy" and a.dtype.char in "fd" and 0 < a.size < 2**31 and _is_here(a) for a in given
     )
+
+
+def _is_here(a: Array) -> bool:
+    """Tell whether a device array lies on the device where kernels are launched now."""
+    here: bool = a.data.device_id == backend.module("cupy").cuda.runtime.getDevice()  # type: ignore[attr-defined]
+    return here
 
 
 @functools.cache
