@@ -35,6 +35,7 @@ html_show_search_summary = False  # summaries are fetched, which a page opened f
 mathjax_path = "mathjax/tex-svg.js"  # shipped in _static (MathJax 3.2.2, Apache 2.0): pages open without a network
 mathjax3_config = {"options": {"enableMenu": False}}  # the menu would load its speech engine from a network
 
+viewcode_follow_imported_members = False  # every name is described in the module that defines it
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes, which say more
 autodoc_default_options = {"members": True, "show-inheritance": True}

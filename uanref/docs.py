@@ -58,7 +58,18 @@ def build(checkout: Path, out: Path, *, strict: bool = False) -> Path:
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / ".buildinfo").is_file()):
         raise FileExistsError(f"{out} holds something else: give --out a new or empty folder")
     path = os.pathsep.join(filter(None, (str(checkout), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-b", "html", *["-W"] * strict, str(checkout / "docs"), str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-E",
+        "-b",
+        "html",
+        *["-W"] * strict,
+        str(checkout / "docs"),
+        str(out),
+    ]
     if subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode:
         raise ChildProcessError("the documentation could not be built")
     return out / "index.html"

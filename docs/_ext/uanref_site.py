@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import types
 from html import escape
 from pathlib import Path
@@ -39,6 +40,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", turn_links)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("doctree-read", fold_solutions)
+    app.connect("missing-reference", follow_export)
     app.connect("build-finished", write_explorer_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -181,6 +183,20 @@ class Explorer(SphinxDirective):
 def skip_fields(app: Sphinx, what: str, name: str, found: Any, skip: bool, options: Any) -> bool | None:
     """A named tuple's fields are told in its docstring; what Python says of them ("field number 0") is not."""
     return True if type(found).__name__ == "_tuplegetter" else None
+
+
+def follow_export(app: Sphinx, env: Any, node: Any, content: nodes.Element) -> nodes.Node | None:
+    """Lead a reference to an exported name, such as ``uanref.gradcheck.check``, to where it is described."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    for name in (target, f"{node.get('py:module')}.{target}"):
+        module, _, attribute = name.rpartition(".")
+        found = getattr(sys.modules.get(module), attribute, None)
+        home = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
+        if module.startswith("uanref") and home != target and home in env.domains.python_domain.objects:
+            return env.domains.python_domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, content)
+    return None
 
 
 class PublicNames(SphinxDirective):
