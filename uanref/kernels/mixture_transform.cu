@@ -175,14 +175,15 @@ extern "C" __global__ void mixture_moments_merge(const double* partial, const sc
   unsigned k = blockIdx.x, c = blockIdx.y, i = k * (unsigned)channels + c;
   const double *weight_of = partial + (size_t)i * parts, *mean_of = weight_of + (size_t)K * channels * parts,
                *scatter_of = mean_of + (size_t)K * channels * parts;
-  double weight = 0, first = 0, scatter = 0;
+  // Distances from the first part's mean: far from 0 the means themselves would leave few digits.
+  double weight = 0, distances = 0, scatter = 0;
   for (unsigned p = threadIdx.x; p < parts; p += THREADS) {
     weight += weight_of[p];
-    first += weight_of[p] * mean_of[p];
+    distances += weight_of[p] * (mean_of[p] - mean_of[0]);
   }
   weight = block_sum(weight);
   double inverse = weight == 0 ? 0 : 1 / weight;
-  double centre = block_sum(first) * inverse;
+  double centre = mean_of[0] + block_sum(distances) * inverse;
   for (unsigned p = threadIdx.x; p < parts; p += THREADS) {
     double apart = mean_of[p] - centre;
     scatter += scatter_of[p] + weight_of[p] * apart * apart;
