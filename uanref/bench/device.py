@@ -1,8 +1,9 @@
 """``uanref bench --backend cupy``: array code beside the fused kernels, and beside the fastest copy of the same array.
 
 **Time.** Launching a kernel only queues it, so passes are timed on the device: an event before and behind each of
-:data:`CALLS` passes that follow each other without waiting, read when the last one is done. A repeat gives the mean
-of its calls, the table the median over the repeats. Array code and kernels take turns within a repeat.
+:data:`CALLS` passes that follow each other without waiting, read when the last one is done. Where the device is done
+before the host has launched the next kernel, the gap counts as well. A repeat gives the mean of its calls, the table
+the median over the repeats. Array code and kernels take turns within a repeat.
 
 **Bytes.** A normalization computes little and moves much: what bounds it is memory. Each pass is charged with what our
 kernels move, in units of the size of x (:data:`CASES` says why), and the same for the array code, which moves more. So
