@@ -147,3 +147,23 @@ def test_a_proof_is_independent_of_the_local_rules(derivation):
         if node.numerical is not None:
             np.testing.assert_array_equal(node.numerical, wrong[name].numerical)
             assert name == derivation.output.name or wrong[name].error > 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("bn", {"m": 1}), ("layer-norm", {"c": 1, "s": 1}), ("uan", {"m": 1}), ("uan", {"m": 1, "k": 1, "c": 1})],
+)
+def test_a_variance_of_zero_has_proofs_too(name, sizes):
+    derivation = find(name)
+    trace = derivation.trace(derivation.example(**sizes))
+    assert np.all(trace["var" if name != "uan" else "moment_variance"].value == 0)
+    assert trace.worst <= TOLERANCE
+
+
+def test_numbers_outside_the_domain_are_told_without_a_warning(recwarn):
+    derivation = find("bn")
+    assert derivation.trace().not_finite is None
+    trace = derivation.trace({**derivation.example(), "eps": np.array(-10.0)})
+    assert trace.not_finite == "std"
+    assert np.isnan(trace.worst)
+    assert not recwarn.list

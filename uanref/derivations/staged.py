@@ -27,6 +27,13 @@ STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Relative sizes of the numerical derivative's steps: central differences of fourth order. Large steps bend, small
 ones round: each entry takes the smaller one of the two neighbouring steps that agree best (after Ridders 1982)."""
 
+FINE = (1e-7, 1e-8, 1e-9)
+"""More steps, for entries on which no two of :data:`STEPS` agree: a variance of 0 that only epsilon keeps inside the
+root's domain, a component that has hardly any sample."""
+
+AGREEMENT = 1e-7
+"""Two steps agree if their slopes differ by at most this, relative to the slope (at least 1e-3)."""
+
 PROBED = 1 << 21
 """How many numbers a value may have while it is probed: more entries are moved in turns, so that memory stays small."""
 
@@ -265,21 +272,25 @@ class Derivation:
         """
         given = self.example(seed) if inputs is None else inputs
         values, sizes = self._checked(given)
-        values = self.forward(values, sizes)
+        with np.errstate(all="ignore"):  # numbers outside an equation's domain show as nan and inf
+            values = self.forward(values, sizes)
         shape = tuple(sizes[axis] for axis in self.output.axes)
         if upstream is None:
             upstream = np.random.default_rng([seed, 1]).standard_normal(shape)
-        upstream = np.asarray(upstream, dtype=np.float64)
-        if upstream.shape != shape:
+        upstream = np.asarray(upstream)
+        if upstream.dtype.kind not in "fiu" or upstream.shape != shape:
             raise ValueError(
-                f"the upstream gradient of {self.output.name} must have shape {shape_text(shape)} "
-                f"{self.output.axes}, got {shape_text(upstream.shape)}"
+                f"the upstream gradient of {self.output.name} must be an array of numbers with axes "
+                f"({', '.join(self.output.axes)}) and shape {shape_text(shape)}, got {upstream.dtype} of shape "
+                f"{shape_text(upstream.shape)}"
             )
+        upstream = upstream.astype(np.float64)
         if not np.isfinite(upstream).all():
             raise ValueError(f"the upstream gradient of {self.output.name} has entries that are not finite")
         dy = Named(self.output.axes, upstream)
-        gradients, contributions = self._way_back(values, sizes, dy, steps or {})
-        proofs = self._numerical(values, sizes, dy) if numerical and not self.forward_only else {}
+        with np.errstate(all="ignore"):
+            gradients, contributions = self._way_back(values, sizes, dy, steps or {})
+            proofs = self._numerical(values, sizes, dy) if numerical and not self.forward_only else {}
         nodes = {}
         for node in self.nodes:
             nodes[node.name] = Node(
@@ -325,16 +336,33 @@ class Derivation:
                 continue
             value = values[node.name].along(node.axes)
             steps = [step * max(1.0, float(np.abs(value).max(initial=0.0))) for step in STEPS]
-            at_once = max(1, PROBED // (4 * len(steps) * largest))
-            pieces = [
-                self._slopes(node, slice(first, min(first + at_once, value.size)), steps, values, sizes, dy)
-                for first in range(0, value.size, at_once)
-            ]
-            slopes = np.concatenate(pieces, axis=1).reshape(len(steps), *value.shape)
-            gaps = np.abs(np.diff(slopes, axis=0))
-            best = np.where(np.isfinite(gaps), gaps, np.inf).argmin(axis=0)
-            found[node.name] = np.take_along_axis(slopes, best[None] + 1, axis=0)[0]
+            slopes = self._all_slopes(node, steps, values, sizes, dy, largest)
+            slope, gap = _agreeing(slopes)
+            unsure = ~(gap <= AGREEMENT * np.maximum(np.abs(slope), 1e-3))
+            if unsure.any():
+                finer = [step * steps[0] / STEPS[0] for step in FINE]
+                more = self._all_slopes(node, finer, values, sizes, dy, largest)
+                slope = np.where(unsure, _agreeing(np.concatenate([slopes, more]))[0], slope)
+            found[node.name] = slope
         return found
+
+    def _all_slopes(
+        self,
+        node: Input | Step,
+        steps: list[float],
+        values: Mapping[str, Named],
+        sizes: Mapping[str, int],
+        dy: Named,
+        largest: int,
+    ) -> Array:
+        """Return dL/d(entry) of all entries of a node for each step size, ``(len(steps), *shape)``; a few at a time."""
+        value = values[node.name].along(node.axes)
+        at_once = max(1, PROBED // (4 * len(steps) * largest))
+        pieces = [
+            self._slopes(node, slice(first, min(first + at_once, value.size)), steps, values, sizes, dy)
+            for first in range(0, value.size, at_once)
+        ]
+        return np.concatenate(pieces, axis=1).reshape(len(steps), *value.shape)
 
     def _slopes(
         self,
@@ -350,8 +378,8 @@ class Derivation:
         moves = np.eye(entries.stop - entries.start, value.size, k=entries.start).reshape(-1, *value.shape)
         # One extra axis holds every entry's two moves either way; it spreads through the list by itself.
         probes = np.concatenate([value + shift * h * moves for h in steps for shift in (-2, -1, 1, 2)])
-        with np.errstate(invalid="ignore", divide="ignore"):  # a step too large may leave a root's domain
-            moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, node.name)
+        # A step too large may leave a root's domain: the slope is then nan, and another step is taken.
+        moved = self.forward({**values, node.name: Named(("probe", *node.axes), probes)}, sizes, node.name)
         y = moved[self.output.name].along(("probe", *self.output.axes))
         base = values[self.output.name].along(self.output.axes)
         # Where nothing that is moved reaches the output, y has no probes: every loss is the same, 0.
@@ -387,10 +415,15 @@ class Derivation:
                         f"{axis!r}, but earlier inputs have {sizes[axis]}: make them equal"
                     )
             values[node.name] = Named(node.axes, array.astype(np.float64))
-        return values, self._derived_sizes(sizes)
+        return values, self.with_derived_sizes(sizes)
 
-    def _derived_sizes(self, sizes: dict[str, int]) -> dict[str, int]:
-        """Add the axes that no input has: positions of a kernel (u, v) on an image (h, w)."""
+    def with_derived_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Return the inputs' axes' sizes and those that no input has: positions of a kernel (u, v) on an image (h, w).
+
+        Raises:
+            ValueError: the kernel does not fit into the image.
+        """
+        sizes = dict(sizes)
         for positions, image, kernel in (("p", "h", "u"), ("q", "w", "v")):
             if image in sizes and kernel in sizes:
                 sizes[positions] = sizes[image] - sizes[kernel] + 1
@@ -459,9 +492,21 @@ class Trace:
         return self.nodes[self.derivation.output.name].value
 
     @property
+    def not_finite(self) -> str | None:
+        """The first node whose value, else the last whose gradient, has an entry that is no finite number, or None."""
+        for node in self.nodes.values():
+            if not np.isfinite(node.value).all():
+                return node.name
+        for node in reversed(list(self.nodes.values())):
+            if node.gradient is not None and not np.isfinite(node.gradient).all():
+                return node.name
+        return None
+
+    @property
     def worst(self) -> float:
-        """The largest relative error of all nodes (0 if none was computed)."""
-        return max((node.error for node in self.nodes.values() if node.error is not None), default=0.0)
+        """The largest relative error of all nodes (0 if none was computed; nan if one is nan)."""
+        errors = [node.error for node in self.nodes.values() if node.error is not None]
+        return float(np.max(errors, initial=0.0))
 
     def evaluate(self, expression: Expression, axes: tuple[str, ...]) -> Array:
         """Return the value of an expression of this trace's values and gradients, laid out along ``axes``."""
@@ -472,6 +517,14 @@ class Trace:
                 known[gradient_name(node.name)] = Named(node.definition.axes, node.gradient)
         made = evaluate(expression, known, self.sizes).along(axes)
         return np.broadcast_to(made, tuple(self.sizes[axis] for axis in axes))
+
+
+def _agreeing(slopes: Array) -> tuple[Array, Array]:
+    """Return, of the two neighbouring steps that agree best, the smaller one's slope, and how far they are apart."""
+    gaps = np.abs(np.diff(slopes, axis=0))
+    gaps = np.where(np.isfinite(gaps), gaps, np.inf)
+    best = gaps.argmin(axis=0)[None]
+    return np.take_along_axis(slopes, best + 1, axis=0)[0], np.take_along_axis(gaps, best, axis=0)[0]
 
 
 def _is_constant(node: Input | Step) -> bool:

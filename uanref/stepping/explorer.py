@@ -80,19 +80,17 @@ def page(
     Raises:
         ValueError: inputs that do not fit, that are too many for a page, or that give values that are not finite.
     """
-    with np.errstate(all="ignore"):  # what overflows is told below
-        trace = derivation.trace(inputs, upstream, seed=seed, numerical=False)
-        entries = sum(node.value.size for node in trace.nodes.values())
-        if entries > MOST_NUMBERS:
-            raise ValueError(
-                f"the page would hold values of {entries} entries, more than a reader can follow: "
-                f"give smaller inputs (at most {MOST_NUMBERS} entries in all values)"
-            )
-        given = {node.name: trace[node.name].value for node in derivation.inputs}
-        for node in trace.nodes.values():
-            if not np.isfinite(node.value).all() or not (node.gradient is None or np.isfinite(node.gradient).all()):
-                raise ValueError(f"{derivation.name}: {node.name} is not finite for these inputs")
-        trace = derivation.trace(given, trace.upstream)
+    trace = derivation.trace(inputs, upstream, seed=seed, numerical=False)
+    entries = sum(node.value.size for node in trace.nodes.values())
+    if entries > MOST_NUMBERS:
+        raise ValueError(
+            f"the page would hold values of {entries} entries, more than a reader can follow: "
+            f"give smaller inputs (at most {MOST_NUMBERS} entries in all values)"
+        )
+    given = {node.name: trace[node.name].value for node in derivation.inputs}
+    if trace.not_finite is not None:
+        raise ValueError(f"{derivation.name}: {trace.not_finite} is not finite for these inputs")
+    trace = derivation.trace(given, trace.upstream)
     data = page_data(trace)
     told = data["derivation"]
     folder = resources.files("uanref.stepping") / "page"

@@ -5,7 +5,10 @@
 
 const derivation = (() => {
   const { fromLists, along, evaluate, value } = primitives;
-  const STEPS = [1e-3, 1e-4, 1e-5, 1e-6]; // as uanref.derivations.staged.STEPS
+  // As in uanref.derivations.staged.
+  const STEPS = [1e-3, 1e-4, 1e-5, 1e-6];
+  const FINE = [1e-7, 1e-8, 1e-9];
+  const AGREEMENT = 1e-7;
 
   // Everything that the page shows of one run, but the numerical proofs, which take longer: see proof.
   //
@@ -69,7 +72,8 @@ const derivation = (() => {
   }
 
   // dL/d(one entry of a value), as a function of the entry: it is moved, the steps behind it run again. Large steps
-  // bend, small ones round: it takes the smaller one of the two neighbouring steps whose central differences agree best.
+  // bend, small ones round: it takes the smaller one of the two neighbouring steps whose central differences agree best,
+  // and tries finer ones where no two agree.
   function slope(exported, traced, name) {
     const { values, upstream } = traced;
     const start = values[name];
@@ -83,15 +87,23 @@ const derivation = (() => {
       return y.data.reduce((loss, number, i) => loss + (number - base.data[i]) * upstream.data[i], 0);
     };
     return (entry) => {
-      const slopes = STEPS.map((step) => {
+      const slopesAt = (steps) => steps.map((step) => {
         const h = step * scale;
         const near = lossAt(entry, h) - lossAt(entry, -h);
         return (8 * near - (lossAt(entry, 2 * h) - lossAt(entry, -2 * h))) / (12 * h);
       });
-      const gaps = slopes.slice(1).map((slope, j) => Math.abs(slope - slopes[j]));
-      const best = gaps.reduce((least, gap, j) => (gap < (gaps[least] ?? Infinity) || isNaN(gaps[least]) ? j : least), 0);
-      return slopes[best + 1];
+      const slopes = slopesAt(STEPS);
+      const { found, gap } = agreeing(slopes);
+      if (gap <= AGREEMENT * Math.max(Math.abs(found), 1e-3)) return found;
+      return agreeing([...slopes, ...slopesAt(FINE)]).found;
     };
+  }
+
+  // Of the two neighbouring steps that agree best, the smaller one's slope, and how far they are apart.
+  function agreeing(slopes) {
+    const gaps = slopes.slice(1).map((slope, j) => Math.abs(slope - slopes[j])).map((gap) => (Number.isFinite(gap) ? gap : Infinity));
+    const best = gaps.indexOf(Math.min(...gaps));
+    return { found: slopes[best + 1], gap: gaps[best] };
   }
 
   // max |gradient - numerical| in units of their largest entry, at least 1e-3, as uanref.derivations.staged.Node.error.
