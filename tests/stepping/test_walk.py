@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,22 @@ def test_given_inputs_are_walked():
     np.testing.assert_array_equal(walk.trace["x"].value, inputs["x"])
     with pytest.raises(ValueError, match="missing"):
         Walk(find("linear"), {"x": inputs["x"]})
+
+
+def test_an_edit_that_leaves_the_domain_is_refused_and_changes_nothing(walk):
+    before = walk.trace
+    with pytest.raises(ValueError, match="bn: std is not finite for these inputs"):
+        walk.edit("eps = -10")
+    assert walk.trace is before
+
+
+def test_inputs_outside_the_domain_are_refused():
+    bn = find("bn")
+    with pytest.raises(ValueError, match="bn: squared is not finite for these inputs"):
+        Walk(bn, {**bn.example(), "x": 1e200 * bn.example()["x"]})
+
+
+def test_a_gradient_that_is_no_number_is_wrong(walk):
+    node = replace(walk.trace["mu"], gradient=np.full(2, np.nan))
+    walk.trace = replace(walk.trace, nodes={**walk.trace.nodes, "mu": node})
+    assert walk.wrong() == ["mu"]

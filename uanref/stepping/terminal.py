@@ -15,7 +15,7 @@ from rich.text import Text
 from uanref.derivations.staged import Step
 from uanref.stepping import show
 from uanref.stepping.unicode import symbol
-from uanref.stepping.walk import TOLERANCE, Walk
+from uanref.stepping.walk import Walk, is_wrong
 
 KEYS = """n/→ next  p/← previous  f forward  b backward  j/k scroll
 g gradient  v values  c check  e edit  m mistake  q quit"""
@@ -196,7 +196,7 @@ class Screen:
         first = min(max(0, walk.position - rows // 2), max(0, len(nodes) - rows))
         made = Text(no_wrap=True, overflow="ellipsis")
         for i, node in enumerate(nodes[first : first + rows], first):
-            wrong = node.error is not None and node.error > TOLERANCE
+            wrong = is_wrong(node)
             mark = ("◀ " if walk.backwards else "▶ ") if i == walk.position else "  "
             style = "bold red" if wrong else "bold" if i == walk.position else ""
             made.append(f"{mark}{symbol(node.definition)}{' ✗' if wrong else ''}\n", style)

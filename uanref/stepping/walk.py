@@ -30,7 +30,7 @@ class Walk:
         mistake: the planted one, or None.
 
     Raises:
-        ValueError: inputs that do not fit the derivation.
+        ValueError: inputs that do not fit the derivation, or that give values that are not finite.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Walk:
         seed: int = 0,
     ) -> None:
         self.derivation = derivation
-        self.trace: Trace = derivation.trace(inputs, upstream, seed=seed)
+        self.trace: Trace = _finite(derivation.trace(inputs, upstream, seed=seed))
         self._inputs = {node.name: np.array(self.trace[node.name].value) for node in derivation.inputs}
         self._upstream = np.array(self.trace.upstream)
         self.position = len(derivation.inputs)  # the first step
@@ -85,7 +85,8 @@ class Walk:
                 axis, and the new number.
 
         Raises:
-            ValueError: the text is none such, or the entry does not exist; nothing is changed.
+            ValueError: the text is none such, the entry does not exist, or the number gives values that are not finite;
+                nothing is changed.
         """
         inputs, upstream = {name: array.copy() for name, array in self._inputs.items()}, self._upstream.copy()
         array, index, number = _parsed(text, inputs | {"upstream": upstream})
@@ -102,15 +103,27 @@ class Walk:
 
     def wrong(self) -> list[str]:
         """Return the names of the nodes whose gradient is not the numerical one, in the derivation's order."""
-        return [name for name, node in self.trace.nodes.items() if node.error is not None and node.error > TOLERANCE]
+        return [name for name, node in self.trace.nodes.items() if is_wrong(node)]
 
     def _move(self, by: int) -> None:
         self.position = min(max(self.position + by, 0), len(self.derivation.nodes) - 1)
 
     def _run(self, inputs: dict[str, Array], upstream: Array, mistake: Mistake | None) -> None:
         replaced = {} if mistake is None else {mistake.step: mistake.replacement}
-        self.trace = self.derivation.trace(inputs, upstream, steps=replaced)
+        trace = self.derivation.trace(inputs, upstream, steps=replaced)
+        self.trace = trace if replaced else _finite(trace)  # what a mistake makes is shown, whatever it is
         self._inputs, self._upstream, self.mistake = inputs, upstream, mistake
+
+
+def is_wrong(node: Node) -> bool:
+    """Tell whether a node's gradient is not the numerical one; nan is not."""
+    return node.error is not None and not node.error <= TOLERANCE
+
+
+def _finite(trace: Trace) -> Trace:
+    if trace.not_finite is not None:
+        raise ValueError(f"{trace.derivation.name}: {trace.not_finite} is not finite for these inputs")
+    return trace
 
 
 def _parsed(text: str, arrays: Mapping[str, Array]) -> tuple[Array, tuple[int, ...], float]:
