@@ -79,3 +79,20 @@ def test_files_that_do_not_fit_are_told(tmp_path):
 def test_too_large_a_walk_is_told():
     with pytest.raises(ValueError, match=r"score|offset"):
         inputs_from(find("uan"), None, {"m": 500}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "told"),
+    [
+        ("bn", {"m": 2_000_000_000}, r"the value x would have shape \(2000000000, 2\), more than"),
+        ("bn", {"m": 10**30}, r"the value x would have shape \(10{30}, 2\), more than"),
+        (
+            "conv",
+            {"n": 1, "i": 1, "h": 30, "w": 30, "u": 15, "v": 15},
+            r"columns would have shape \(1, 1, 15, 15, 16, 16",
+        ),
+    ],
+)
+def test_sizes_are_judged_before_anything_is_drawn(name, sizes, told):
+    with pytest.raises(ValueError, match=told):
+        inputs_from(find(name), None, sizes, 0)

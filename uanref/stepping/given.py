@@ -53,12 +53,13 @@ def inputs_from(
         OSError: the file cannot be read.
     """
     if file is None:
-        inputs, upstream = derivation.example(seed, **sizes), None
-    elif sizes:
+        _check_extent(derivation, {**derivation.sizes, **sizes})  # before anything is drawn
+        return derivation.example(seed, **sizes), None
+    if sizes:
         raise ValueError(f"the arrays of {file} have their sizes already: leave out --size")
-    else:
-        inputs, upstream = _loaded(derivation, file, seed)
-    _check_extent(derivation, inputs)
+    inputs, upstream = _loaded(derivation, file, seed)
+    shapes = {node.axes: np.shape(inputs[node.name]) for node in derivation.inputs}
+    _check_extent(derivation, {axis: n for axes, shape in shapes.items() for axis, n in zip(axes, shape, strict=False)})
     return inputs, upstream
 
 
@@ -86,14 +87,10 @@ def _loaded(derivation: Derivation, file: Path, seed: int) -> tuple[dict[str, Ar
     return {**settings, **found}, upstream
 
 
-def _check_extent(derivation: Derivation, inputs: dict[str, Array]) -> None:
-    sizes = {
-        axis: size
-        for node in derivation.inputs
-        for axis, size in zip(node.axes, np.shape(inputs[node.name]), strict=False)
-    }
+def _check_extent(derivation: Derivation, sizes: dict[str, int]) -> None:
+    lengths = derivation.with_derived_sizes(sizes)
     for node in derivation.nodes:
-        shape = tuple(sizes.get(axis, 1) for axis in node.axes)
+        shape = tuple(lengths.get(axis, 1) for axis in node.axes)
         if math.prod(shape) > LARGEST:
             raise ValueError(
                 f"the value {node.name} would have shape {shape_text(shape)}, more than {LARGEST} entries to show and "
