@@ -347,6 +347,22 @@ def test_the_quiz_hides_the_gradient_and_judges_answers(page: Page) -> None:
     near(page.numbers("#panel #gradient"), trace["mu"].gradient, "shown without the quiz")
 
 
+def test_the_quiz_asks_for_the_right_gradient_also_where_a_mistake_is_planted(page: Page) -> None:
+    page.open("bn")
+    trace = page.derivation.trace()
+    mistake = next(m for m in mistakes(page.derivation) if m.id == "std <- inverse_std: sign flipped")
+    page.script("explorer.state.plant(explorer.state.data.mistakes.find((m) => m.id === arguments[0]))", mistake.id)
+    page.select("var")
+    page.one("#quiz").click()
+    right = float(trace["var"].gradient[[cell.text for cell in page.all("#gradient td")].index("?")])  # type: ignore[index]
+    page.set(page.one("#answer"), -right)
+    page.press(page.key("ENTER"))
+    assert "look at the signs" in page.one(".answer").text
+    page.set(page.one("#answer"), f"{right:.4g}")
+    page.press(page.key("ENTER"))
+    assert "Right" in page.one(".ask").text
+
+
 # --- the collapse -----------------------------------------------------------------------------------
 
 
@@ -465,6 +481,24 @@ def test_a_channel_of_the_example_can_be_drawn(page: Page) -> None:
 
 
 # --- by keyboard, without a script, and on a phone --------------------------------------------------
+
+
+def test_an_entry_far_away_leaves_the_drawn_channel_readable(page: Page) -> None:
+    page.open("uan-learned")
+    page.script(
+        """const select = document.querySelector("#mixture select");
+        select.value = "0";
+        select.dispatchEvent(new Event("change"));"""
+    )
+    for far in (40.0, 900.0, 1e7):
+        page.script("explorer.state.edit('x', 0, arguments[0])", far)
+        assert 6 <= len(page.all("#plot text")) <= 3 * (14 + 3) + 3, far
+    page.script("explorer.state.edit('x', 0, 1e300)")
+    assert page.one("#plot").text.startswith("No number")
+    page.script("explorer.state.edit('x', 0, 0.5); explorer.state.edit('eps', 0, -5)")
+    assert page.one("#plot").text.startswith("No number")
+    page.script("explorer.state.edit('eps', 0, 1e-5)")
+    assert len(page.all("#plot text")) >= 6
 
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:

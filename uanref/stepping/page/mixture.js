@@ -126,9 +126,11 @@ const mixture = (() => {
     }
 
     const marks = () => {
-      const every = domain[1] - domain[0] > 14 ? 5 : domain[1] - domain[0] > 8 ? 2 : 1;
+      const wide = domain[1] - domain[0];
+      const ten = 10 ** Math.floor(Math.log10(wide)); // at most ten marks, however far an edited entry lies
+      const every = wide > 60 ? [1, 2, 5].map((n) => (n * ten) / 5).find((n) => wide / n <= 10) : wide > 14 ? 5 : wide > 8 ? 2 : 1;
       const found = [];
-      for (let x = Math.ceil(domain[0] / every) * every; x <= domain[1]; x += every) found.push(x);
+      for (let n = Math.ceil(domain[0] / every); n <= domain[1] / every; ++n) found.push(n * every);
       return found;
     };
 
@@ -142,6 +144,7 @@ const mixture = (() => {
 
     function draw() {
       drawn = computed();
+      if (!drawable()) return undrawn();
       const { grid } = drawn;
       const histogram = bars();
       const top = Math.max(...drawn.total, ...drawn.peaks.map((peak) => Math.min(peak, 1.5)), ...histogram.map((bar) => Math.min(bar.high, 1)), 0.2) * 1.05;
@@ -171,6 +174,19 @@ const mixture = (() => {
       plot.setAttribute("height", height);
       plot.setAttribute("aria-label", described());
       plot.replaceChildren(...all);
+      outputs();
+    }
+
+    const drawable = () => [...drawn.density, ...drawn.posterior, drawn.total, drawn.peaks, drawn.y || [], drawn.batchY || []]
+      .every((numbers) => numbers.every(Number.isFinite));
+
+    // What stands in the place of the drawing where there are no numbers to draw.
+    function undrawn() {
+      const told = "No number: these inputs lie outside of what the equations allow.";
+      plot.setAttribute("viewBox", `0 0 ${width()} 40`);
+      plot.setAttribute("height", 40);
+      plot.setAttribute("aria-label", told);
+      plot.replaceChildren(svg("text", { class: "title", x: 0, y: 24 }, told));
       outputs();
     }
 

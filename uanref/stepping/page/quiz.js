@@ -1,4 +1,5 @@
-// The quiz: a node's gradient stays hidden, the reader works out one entry of it.
+// The quiz: a node's gradient stays hidden, the reader works out one entry of it: of the right one, also where a mistake
+// is planted.
 
 "use strict";
 
@@ -20,7 +21,7 @@ const quiz = (() => {
 
     // Which entry is asked for: the first time the one with the largest gradient, so that it is no rounding error.
     function entryOf(name) {
-      const { data } = store.traced.gradients[name];
+      const { data } = store.right.gradients[name];
       if (asked[name] === undefined) asked[name] = data.reduce((best, x, i) => (Math.abs(x) > Math.abs(data[best]) ? i : best), 0);
       return asked[name];
     }
@@ -30,7 +31,7 @@ const quiz = (() => {
     // The question about a node, for its panel. `again` draws the panel anew.
     function question(name, again) {
       const node = store.byName[name];
-      const gradient = store.traced.gradients[name];
+      const gradient = store.right.gradients[name];
       const entry = entryOf(name);
       const feedback = el("p", { class: "answer", role: "status" });
       const input = el("input", { type: "number", step: "any", id: "answer", "aria-describedby": "question" });
@@ -71,7 +72,7 @@ const quiz = (() => {
 
     // The equations that lead to the node, and every number that stands in them.
     function needed(name) {
-      return Object.keys(store.traced.contributions[name]).map((user) => {
+      return Object.keys(store.right.contributions[name]).map((user) => {
         const local = store.byName[user].backward[name];
         const names = [...new Set(refs(local.expression))];
         return el(
@@ -79,7 +80,7 @@ const quiz = (() => {
           names.map((of) => {
             const isGradient = of.startsWith("d_") && !(of in store.byName);
             const plain = isGradient ? of.slice(2) : of;
-            const value = (isGradient ? store.traced.gradients : store.traced.values)[plain];
+            const value = (isGradient ? store.right.gradients : store.right.values)[plain];
             const title = `${isGradient ? "gradient of " : ""}${plain}`;
             return arrays.table(value, store.exported.axes, { title }).element;
           }),
@@ -91,7 +92,7 @@ const quiz = (() => {
 
     // The explanation: the equations, and what each user contributes to the entry.
     function told(right, node, gradient, entry) {
-      const parts = Object.entries(store.traced.contributions[node.name]);
+      const parts = Object.entries(store.right.contributions[node.name]);
       return el(
         "div", { class: "ask", role: "status" },
         el("p", {}, el("span", { class: right ? "right" : "" }, right ? "✓ Right: " : "The answer: "), number(gradient.data[entry])),

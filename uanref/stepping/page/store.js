@@ -13,7 +13,7 @@ const store = (() => {
     const byName = Object.fromEntries(nodes.map((node) => [node.name, node]));
     const proven = nodes.filter((node) => node.gradient !== null).map((node) => node.name);
     const listeners = [];
-    let inputs, upstream, mistake, traced, numerical;
+    let inputs, upstream, mistake, traced, right, numerical;
     let current = nodes[0].name;
     let job = null;
     let timer = null;
@@ -34,7 +34,8 @@ const store = (() => {
     }
 
     function run() {
-      traced = derivation.trace(exported, inputs, upstream, mistake);
+      right = derivation.trace(exported, inputs, upstream);
+      traced = mistake === null ? right : derivation.trace(exported, inputs, upstream, mistake);
       job = null;
       tell("numbers");
       prove();
@@ -124,6 +125,7 @@ const store = (() => {
       subscribe: (listener) => listeners.push(listener),
       get inputs() { return inputs; },
       get traced() { return traced; },
+      get right() { return right; }, // the trace without the mistake
       get mistake() { return mistake; },
       get current() { return current; },
     };
