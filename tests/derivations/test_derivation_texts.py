@@ -104,3 +104,13 @@ def test_a_step_knows_the_line_that_it_is_written_on():
     assert 'made = Step("y"' in lines[made.line - 1]
     assert made.file.endswith("test_derivation_texts.py")
     assert made.inputs == ("x",)
+
+
+def test_no_sum_of_a_collapse_runs_over_an_index_of_its_left_side():
+    for derivation in DERIVATIONS:
+        for told in derivation.collapse:
+            free = set(derivation.node(told.name).axes)
+            for line in told.lines:
+                if line.equation.startswith("d" + derivation.node(told.name).symbol + "_"):
+                    for bound in re.findall(r"\\sum_(?:\{([^}]*)\}|(\w))", line.equation):
+                        assert not free & set("".join(bound)), (derivation.name, line.equation)

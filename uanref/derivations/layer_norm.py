@@ -151,13 +151,13 @@ LAYER_NORM = Derivation(
                     "The two steps that use x: centring, and the mean.",
                 ),
                 Line(
-                    r"dx_{ncs} = d\bar x_{ncs} - \frac{1}{L} \sum_{c,s} d\bar x_{ncs}",
+                    r"dx_{ncs} = d\bar x_{ncs} - \frac{1}{L} \sum_{j,r} d\bar x_{njr}",
                     d("centred") - sum_(d("centred"), "c", "s") / L,
                     "The mean is used by centring alone, so its gradient is a sum over the sample's numbers.",
                 ),
                 Line(
                     r"dx_{ncs} = i_n\, d\hat x_{ncs} + 2 \bar x_{ncs}\, dq_{ncs} "
-                    r"- \frac{1}{L} \sum_{c,s} \left( i_n\, d\hat x_{ncs} + 2 \bar x_{ncs}\, dq_{ncs} \right)",
+                    r"- \frac{1}{L} \sum_{j,r} \left( i_n\, d\hat x_{njr} + 2 \bar x_{njr}\, dq_{njr} \right)",
                     inverse_std * d("x_hat")
                     + 2 * centred * d("squared")
                     - sum_(inverse_std * d("x_hat") + 2 * centred * d("squared"), "c", "s") / L,
@@ -165,22 +165,22 @@ LAYER_NORM = Derivation(
                 ),
                 Line(
                     r"dx_{ncs} = i_n\, d\hat x_{ncs} + \frac{2}{L} \bar x_{ncs}\, dv_n "
-                    r"- \frac{i_n}{L} \sum_{c,s} d\hat x_{ncs}",
+                    r"- \frac{i_n}{L} \sum_{j,r} d\hat x_{njr}",
                     inverse_std * d("x_hat")
                     + 2 * centred * d("var") / L
                     - inverse_std * sum_(d("x_hat"), "c", "s") / L,
                     "dq is dv / L for every number of the sample, and centred values sum to 0.",
                 ),
                 Line(
-                    r"dx_{ncs} = i_n \left( d\hat x_{ncs} - \frac{1}{L} \sum_{c,s} d\hat x_{ncs} "
-                    r"- \frac{\hat x_{ncs}}{L} \sum_{c,s} d\hat x_{ncs}\, \hat x_{ncs} \right)",
+                    r"dx_{ncs} = i_n \left( d\hat x_{ncs} - \frac{1}{L} \sum_{j,r} d\hat x_{njr} "
+                    r"- \frac{\hat x_{ncs}}{L} \sum_{j,r} d\hat x_{njr}\, \hat x_{njr} \right)",
                     inverse_std
                     * (d("x_hat") - sum_(d("x_hat"), "c", "s") / L - x_hat * sum_(d("x_hat") * x_hat, "c", "s") / L),
                     "dv = -1/2 i^3 sum(dx_hat x_bar), through 1/s and the root; x_bar i is x_hat again.",
                 ),
                 Line(
-                    r"dx_{ncs} = i_n \left( g_{ncs} - \frac{1}{L} \sum_{c,s} g_{ncs} "
-                    r"- \hat x_{ncs} \frac{1}{L} \sum_{c,s} g_{ncs}\, \hat x_{ncs} \right), "
+                    r"dx_{ncs} = i_n \left( g_{ncs} - \frac{1}{L} \sum_{j,r} g_{njr} "
+                    r"- \hat x_{ncs} \frac{1}{L} \sum_{j,r} g_{njr}\, \hat x_{njr} \right), "
                     r"\quad g_{ncs} = \gamma_c\, dy_{ncs}",
                     inverse_std * (g - sum_(g, "c", "s") / L - x_hat * sum_(g * x_hat, "c", "s") / L),
                     "dx_hat is gamma dy; gamma differs within a sample, so it stays under the sums. "
