@@ -57,9 +57,10 @@ def way_back(node: Node, trace: Trace, replaced: Step | None = None) -> Renderab
     elif node.definition is derivation.output:
         lines.append(Text("the upstream gradient, given"))
     made = replaced or node.definition
-    if isinstance(made, Step) and made.backward:
+    receivers = [name for name in made.backward if trace[name].gradient is not None] if isinstance(made, Step) else []
+    if isinstance(made, Step) and receivers:
         lines.append(Text("sends back"))
-        for name in made.backward:
+        for name in receivers:
             right = isinstance(node.definition, Step) and made.backward[name] == node.definition.backward[name]
             line = "  " + local_equation(made, name, derivation)
             lines.append(Text(line if right else line + "   <- the mistake", "" if right else "bold red"))
