@@ -39,6 +39,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", copy_tutorials)
     app.connect("source-read", turn_links)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("doctree-read", keep_tags)
     app.connect("doctree-read", fold_solutions)
     app.connect("missing-reference", follow_export)
     app.connect("build-finished", write_explorer_pages)
@@ -90,6 +91,15 @@ class TutorialList(SphinxDirective):
             learn = " ".join(learn.split())
             lines.append(f"- **[{title}](tutorials/{path.name})**: {learn}")
         return parsed(self, lines)
+
+
+def keep_tags(app: Sphinx, doctree: nodes.document) -> None:
+    r"""Keep Sphinx from putting a formula with ``\\`` into a ``split``, where MathJax refuses a ``\tag``."""
+    for formula in doctree.findall(nodes.math_block):
+        text = formula.astext()
+        if r"\tag" in text and r"\\" in text:
+            formula["no-wrap"] = True
+            formula.children = [nodes.Text(rf"\[{text}\]")]
 
 
 def fold_solutions(app: Sphinx, doctree: nodes.document) -> None:

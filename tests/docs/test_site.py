@@ -193,6 +193,19 @@ def test_pages_fit_and_formulas_are_set(site, driver, width):
     assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+def test_no_formula_is_refused(site, driver):
+    driver.set_script_timeout(60)
+    browser.resize(driver, 1280, 900)
+    refused = []
+    for page in pages(site):
+        if "explore" in page.parts or "tex-svg.js" not in page.read_text("utf-8"):
+            continue
+        typeset(driver, page)
+        errors = driver.find_elements("css selector", "[data-mjx-error]")
+        refused += [(page.name, error.get_attribute("data-mjx-error")) for error in errors]
+    assert not refused
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [("posterior", "08 · Mixtures of Gaussians"), ("UANPublic", "uanref.norms.uan_public.UANPublic")],
