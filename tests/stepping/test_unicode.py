@@ -8,7 +8,7 @@ import pytest
 
 from uanref.derivations import DERIVATIONS, find
 from uanref.derivations.batch_norm import BATCH_NORM
-from uanref.derivations.expressions import d, mean, ref, sqrt, square, sum_
+from uanref.derivations.expressions import count, d, mean, ref, sqrt, square, sum_
 from uanref.derivations.staged import Derivation, Step
 from uanref.stepping.mathml import mathml
 from uanref.stepping.unicode import equation, local_equation, symbol, text
@@ -33,6 +33,8 @@ WRITTEN = [
     (sqrt(var + 1), "√(v_c + 1)"),
     (mean(square(centred), "m"), "mean_m(x̅_mc²)"),
     (d("y") * x * 2, "dy_mc x_mc · 2"),
+    (x / count("m"), "x_mc / M"),
+    (x / count("m", "c"), "x_mc / (M·C)"),
 ]
 
 

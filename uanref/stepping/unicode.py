@@ -60,7 +60,7 @@ def _written(node: Expression, derivation: Derivation) -> tuple[str, int]:
         value = node.options[0]
         return f"{value:g}", ATOM if value >= 0 else NEGATIVE
     if node.op == "count":
-        return "·".join(axis.upper() for axis in node.options), ATOM
+        return "·".join(axis.upper() for axis in node.options), ATOM if len(node.options) == 1 else PRODUCT
     args = [_written(arg, derivation) for arg in node.args]
     if node.op in ("add", "sub"):
         sign = " + " if node.op == "add" else " - "
