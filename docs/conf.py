@@ -23,7 +23,7 @@ extensions = [
     "uanref_site",
 ]
 exclude_patterns = ["_build", "_ext"]
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 
