@@ -134,9 +134,14 @@ def _function(target: Target) -> types.FunctionType:
         found = inspect.getattr_static(found, name)
     if isinstance(found, property):
         found = found.fget
+    elif isinstance(found, functools.cached_property):
+        found = found.func
     while not isinstance(found, types.FunctionType):
         # staticmethod and classmethod hold theirs in __func__, caches in __wrapped__.
-        found = getattr(found, "__func__", None) or inspect.unwrap(found)  # type: ignore[arg-type]
+        inner = getattr(found, "__func__", None) or inspect.unwrap(found)  # type: ignore[arg-type]
+        if inner is found:
+            raise TypeError(f"{target} is a {type(found).__name__}: the gate does not know where its code is")
+        found = inner
     return found
 
 
