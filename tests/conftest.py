@@ -3,6 +3,10 @@
 A test that takes the fixture ``device`` runs once for each kind of ``--backend``, see :mod:`support.devices`; with
 ``accelerator``, for each kind but the host. Its emulated runs are marked ``slow``, unless the test is marked ``smoke``;
 runs on a real GPU are marked ``gpu``.
+
+Layers are tested with and without faster versions by the same tests: each test below :data:`SERVED` runs twice, "fast"
+and, under ``backend.plain()``, "plain". Plain runs are marked ``slow``, but for :data:`QUICK_PLAIN`. A test marked
+``versions(reason)`` concerns faster versions alone, and runs fast.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from hypothesis import HealthCheck, settings
 # `from support import strictcp` works in every test file.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support import devices, requirements, strictcp
+from support import devices, ledger, quick, requirements, strictcp
+
+from uanref import backend
 
 # `ci` draws the same examples on every run; `dev` draws new ones each time, and remembers failures.
 # A test that needs another number scales this one: settings(max_examples=settings.default.max_examples // 5).
@@ -37,7 +43,7 @@ settings.register_profile(
     max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("dev", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
@@ -73,6 +79,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- where arrays live ----------------------------------------------------------------------------
 
+SERVED = ("layers/", "norms/", "neighbours/", "optimizers/", "oracles/", "test_losses.py")
+"""Where every test runs with and without faster versions."""
+QUICK_PLAIN = ("layers/test_linear.py", "norms/test_batch_norm.py")
+"""Whose plain runs are quick enough for every run."""
+
 KINDS = pytest.StashKey[tuple[str, ...]]()
 NO_EMULATOR = pytest.StashKey[str | None]()
 
@@ -83,17 +94,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KINDS",
         help=f"comma list of {', '.join(devices.KINDS)}: where tests that take `device` run (default: all that can)",
     )
+    parser.addoption("--whole", action="store_true", help="with CI=true: fail if fewer tests pass than there are")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "versions(reason): of faster versions alone: does not run under backend.plain()")
     try:
         config.stash[KINDS] = devices.chosen(config.getoption("--backend"))
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[NO_EMULATOR] = devices.prepare(config.stash[KINDS])
+    if requirements.on_ci() and not hasattr(config, "workerinput"):  # a worker of xdist reports to its controller
+        least = ledger.LEAST_PASSED if config.getoption("--whole") else 0
+        config.pluginmanager.register(ledger.Ledger(least), "ledger")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    path = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()
+    if path.startswith(SERVED):
+        slow = [] if path in QUICK_PLAIN else [pytest.mark.slow]
+        alone = metafunc.definition.get_closest_marker("versions") is not None
+        ways = ["fast"] if alone else ["fast", pytest.param("plain", marks=slow)]
+        metafunc.parametrize("serving", ways, indirect=True)
     smoke = metafunc.definition.get_closest_marker("smoke") is not None
     marks = {"emulated": [] if smoke else [pytest.mark.slow], "cupy": [pytest.mark.gpu]}
     params = [pytest.param(kind, marks=marks.get(kind, [])) for kind in metafunc.config.stash[KINDS]]
@@ -101,6 +123,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", params, indirect=True)
     if "accelerator" in metafunc.fixturenames:
         metafunc.parametrize("accelerator", [p for p in params if p.values != ("numpy",)], indirect=True)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark as ``quick`` what `support.quick` names, on the host."""
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    named = path.startswith(quick.FILES) or (path.startswith("test_cli") and item.name.startswith(quick.COMMANDS))
+    params = getattr(item, "callspec", None)
+    host = params is None or params.params.get("device", params.params.get("accelerator", "numpy")) == "numpy"
+    if named and host and item.get_closest_marker("slow") is None:
+        item.add_marker("quick")
+
+
+@pytest.fixture(autouse=True)
+def serving(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test below :data:`SERVED` by faster versions or by definitions alone; others as the environment says."""
+    if not hasattr(request, "param"):
+        yield
+        return
+    with backend.plain(request.param == "plain"):
+        yield
 
 
 @pytest.fixture

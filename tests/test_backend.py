@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import subprocess
 import sys
 import types
 
@@ -275,6 +277,17 @@ def test_windows_are_those_of_the_definition(
             np.testing.assert_array_equal(windows[..., i, j, a, b], x[..., row, column])
 
 
+def test_windows_are_a_read_only_view_and_wait_for_no_device(device) -> None:
+    x = backend.to_device(draw_array((2, 5, 6), 1), device.backend)[:, ::-1, 1:]
+    with device.counting() if device.counts else contextlib.nullcontext() as counts:
+        windows = backend.sliding_windows(x, (2, 3), (1, 2), (2, 1))
+    if device.counts:
+        assert (counts.to_device, counts.to_host, counts.synchronizations) == (0, 0, 0)
+    expected = backend.sliding_windows(backend.to_host(x), (2, 3), (1, 2), (2, 1))
+    np.testing.assert_array_equal(backend.to_host(windows), expected)
+    assert not expected.flags.writeable
+
+
 @pytest.mark.parametrize(("kernel", "dilation"), [((4, 1), (1, 1)), ((1, 5), (1, 1)), ((2, 1), (3, 1))])
 def test_a_window_larger_than_the_image_is_refused(kernel: tuple[int, int], dilation: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="does not fit into an image of 3 x 4: enlarge the padding"):
@@ -293,6 +306,22 @@ def test_erf_takes_the_complex_step() -> None:
     x = np.array([-1.0, 0.3])
     slope = backend.erf(x + 1e-30j).imag / 1e-30
     np.testing.assert_allclose(slope, 2 / math.sqrt(math.pi) * np.exp(-(x**2)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erfcx_keeps_the_dtype_and_the_digits_far_out(dtype: str, device) -> None:
+    x = np.array([0.0, 0.5, 3.0, 300.0, 1e10, np.inf], dtype=dtype)
+    y = backend.to_host(backend.erfcx(backend.to_device(x, device.backend)))
+    assert y.dtype == dtype
+    # Far out the asymptotic series: 1 / (sqrt(pi) x) (1 - 1/2 x^-2 + 3/4 x^-4 - 15/8 x^-6).
+    series = [(1 - 0.5 * v**-2 + 0.75 * v**-4 - 1.875 * v**-6) / (math.sqrt(math.pi) * v) for v in (300.0, 1e10)]
+    expected = [math.exp(v * v) * math.erfc(v) for v in (0.0, 0.5, 3.0)] + [*series, 0.0]
+    np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps + 1e-14)
+
+
+def test_importing_the_package_leaves_scipys_functions_alone() -> None:
+    code = "import sys, uanref; sys.exit('scipy.special' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # --- dtypes, generators, text -------------------------------------------------------------------
@@ -317,8 +346,17 @@ def test_limits_are_python_numbers() -> None:
 
 
 def test_floats_are_told_from_the_rest() -> None:
-    assert all(backend.is_float(np.zeros(1, dtype=d)) for d in ("float16", "float32", "float64", "complex128"))
-    assert not any(backend.is_float(np.zeros(1, dtype=d)) for d in ("int64", "uint8", "bool"))
+    assert all(backend.is_float(np.zeros(1, dtype=d)) for d in ("float32", "float64", "complex128"))
+    others = (
+        "int64",
+        "uint8",
+        "bool",
+        "float16",
+        "longdouble",
+        "complex64",
+        ">f4" if sys.byteorder == "little" else "<f4",
+    )
+    assert not any(backend.is_float(np.zeros(1, dtype=d)) for d in others)
 
 
 def test_generators() -> None:

@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 from support import requirements
 
+from uanref import backend
 from uanref.bench import conv, norms, peer, suite, timing
+from uanref.verify.versions import VERSIONS
 
 TINY = {
     "conv-16-32": suite.Case(lambda name: conv.conv2d((2, 3, 5, 5), 4, name), "a convolution", 2.0),
@@ -19,7 +21,7 @@ TINY = {
     "uan": suite.Case(lambda name: norms.uan((2, 3, 4, 4), name), "a mixture", 0.5, peak_limit_mb=1.0),
     "uan-batchnorm": suite.Case(lambda name: norms.uan_beside_batch_norm((2, 3, 4, 4), name), "two of ours"),
 }
-NO_TORCH = 'PyTorch is not installed; to compare with it: pip install "uanref[oracle]"'
+NO_TORCH = 'PyTorch is not installed; to compare with it: pip install ".[oracle]"'
 
 
 @pytest.fixture
@@ -66,29 +68,48 @@ def test_both_contestants_compute_the_same(name: str) -> None:
 def test_rows_with_pytorch(tiny: None) -> None:
     requirements.require_torch()
     rows = suite.run(repeats=2)
-    assert [row.case for row in rows] == list(TINY)
+    assert [(row.case, row.version) for row in rows] == [(case, version) for case in TINY for version in VERSIONS]
     for row in rows:
         assert row.ours_ms > 0
         assert row.peer_ms > 0
         assert row.ratio > 0
         assert row.peak_mb > 0
         assert not row.note
-    assert [row.limit for row in rows] == [2.0, None, 0.5, None]
+    assert [row.limit for row in rows if row.version == "fast"] == [2.0, None, 0.5, None]
+    assert all(row.limit is None and row.peak_limit_mb is None for row in rows if row.version == "definition")
 
 
 def test_rows_without_pytorch(tiny: None, no_torch: None) -> None:
-    rows = suite.run(repeats=1)
+    rows = suite.run(repeats=1, versions=["fast"])
+    assert {row.version for row in rows} == {"fast"}
     alone, beside_ours = rows[:3], rows[3]
     assert all(row.peer_ms is None and row.ratio is None and row.note == NO_TORCH for row in alone)
     assert beside_ours.peer == "our BatchNorm"
     assert beside_ours.ratio > 0
     text = printed(rows, width=120)
-    assert text.count('pip install "uanref[oracle]"') == 1
+    assert text.count('pip install ".[oracle]"') == 1
     assert "a norm [with brackets]" in text
 
 
 def test_only_one_case(tiny: None) -> None:
-    assert [row.case for row in suite.run(repeats=1, only="batchnorm")] == ["batchnorm"]
+    assert [row.case for row in suite.run(repeats=1, only="batchnorm", versions=["definition"])] == ["batchnorm"]
+
+
+def test_each_version_runs_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    contest = timing.Contest(lambda: seen.append(backend.is_plain()), None, "nobody", "why")
+    monkeypatch.setattr(suite, "CASES", {"conv": suite.Case(lambda name: contest, "a probe")})
+    calls = timing.WARM_UP + 1 + 1  # one repeat, one for the memory
+    rows = suite.run(repeats=1, versions=["fast", "definition"])
+    assert [row.version for row in rows] == ["fast", "definition"]
+    assert seen == [False] * calls + [True] * calls
+    with backend.plain():
+        assert [row.version for row in suite.run(repeats=1)] == ["definition"]
+
+
+def test_an_unknown_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown version 'slow': expected one or both of definition,fast"):
+        suite.run(versions=["slow"])
 
 
 def test_an_unknown_case_names_the_choices() -> None:
@@ -111,6 +132,7 @@ def row(**changes: object) -> suite.Row:
     fields = {
         "case": "conv-16-32",
         "what": "a convolution",
+        "version": "fast",
         "ours_ms": 12.34,
         "peer": "torch",
         "peer_ms": 10.0,
@@ -125,34 +147,43 @@ def row(**changes: object) -> suite.Row:
 
 def test_the_report_fits_80_columns() -> None:
     rows = [
-        row(case=name, what=case.what, peak_mb=43.25, peak_limit_mb=case.peak_limit_mb)
+        row(
+            case=name,
+            what=case.what,
+            version=version,
+            ours_ms=5123.46,
+            peak_mb=43.25 if version == "fast" else 843.25,
+            peak_limit_mb=case.peak_limit_mb if version == "fast" else None,
+        )
         for name, case in suite.CASES.items()
+        for version in VERSIONS
     ]
     lines = printed([*rows, row(case="alone", peer_ms=None, ratio=None, note=NO_TORCH)]).splitlines()
     assert max(map(len, lines)) <= 80
-    # One line of numbers and one of words for each case.
-    for case in rows:
-        numbers, words = (line for line in lines if line.split()[:1] == [case.case])
-        assert all(number in numbers for number in ("12.3", "10.0", "1.23", "2.00", "43.2"))
+    # A line of numbers for each version and one of words for each case.
+    for case in rows[:: len(VERSIONS)]:
+        *numbers, words = (line for line in lines if line.split()[:1] == [case.case])
+        for version, line in zip(VERSIONS, numbers, strict=True):
+            assert all(text in line for text in (version, "5123.5", "10.0", "1.23", "2.00", "43.2"))
         assert words.rstrip().endswith(f"{case.what}; peer: torch")
     assert any("43.2 of 50.3" in line for line in lines)
     assert NO_TORCH in lines
 
 
 def test_what_exceeds_its_limit_is_red() -> None:
-    # the ratio is the fourth column, the memory the last one
+    # the ratio is the fifth column, the memory the last one
     def column(made: suite.Table, i: int) -> list[str]:
         return [str(cell) for cell in made.columns[i].cells]
 
     made = suite.table([row(ratio=2.5), row(ratio=1.5), row(peak_mb=9.0, peak_limit_mb=8.0)])
-    assert column(made, 3) == ["[red]2.50[/]", "[green]1.50[/]", "[green]1.23[/]"]
-    assert column(made, 5)[2].startswith("[red]9.0[/]")
+    assert column(made, 4) == ["[red]2.50[/]", "[green]1.50[/]", "[green]1.23[/]"]
+    assert column(made, 6)[2].startswith("[red]9.0[/]")
 
 
 def test_rows_are_json(tiny: None, no_torch: None) -> None:
-    rows = suite.run(repeats=1, only="uan")
+    rows = suite.run(repeats=1, only="uan", versions=["fast"])
     (back,) = json.loads(json.dumps(suite.rows_as_json(rows), allow_nan=False))
-    assert back["case"] == "uan"
+    assert (back["case"], back["version"]) == ("uan", "fast")
     assert back["limit"] == 0.5
     assert back["peer_ms"] is None
     assert back["note"] == NO_TORCH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
@@ -17,13 +18,14 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from uanref import __version__, backend, data
+from uanref import __version__, backend, data, machine
 from uanref.bench import suite
 from uanref.cli import main
-from uanref.experiments import check, compare_report, info
+from uanref.experiments import compare_report
 from uanref.experiments.compare import Comparison, Settings, train_one
 from uanref.layers.activation import Tanh
 from uanref.plots import DPI
+from uanref.verify import check
 
 TINY = ["--model", "mlp", "--epochs", "1", "--seeds", "1", "--jobs", "1"]
 PICTURES = ("curves.png", "activations.png", "gradients.png")
@@ -52,7 +54,7 @@ def assert_refused(capsys, arguments, *words, code=2):
 
 
 def test_compare_writes_what_it_promises(folder):
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*PICTURES, "results.json"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*PICTURES, "cells", "results.json"])
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert set(results) == {"command", "versions", "runs"}
     assert results["command"].startswith("uanref compare --model mlp")
@@ -100,9 +102,14 @@ def test_compare_prints_a_table_that_fits(tmp_path, capsys, monkeypatch):
     ):
         assert text in table
     assert "results.json" in written
-    # A line per finished run where there is no terminal.
-    assert len(err.splitlines()) == 4
-    assert err.startswith("1 of 4 runs: none, lr 0.01, seed 0:")
+    # What will be done, and a line per finished run where there is no terminal.
+    plan, first, *rest = err.splitlines()
+    assert re.fullmatch(
+        rf"4 runs \(2 norms x 2 learning rates\) of 1 epochs, 1 at a time, into {tmp_path / 'r'}: about \d+ s", plan
+    )
+    assert re.fullmatch(r"1 of 4 runs: none, lr 0.01, seed 0: [\d.]+ % in [\d.]+ s; about \d+ s left", first)
+    assert len(rest) == 3
+    assert "left" not in rest[-1]
 
 
 def test_compare_quiet_has_no_progress(tmp_path, capsys):
@@ -310,6 +317,7 @@ def test_on_a_gpu_all_runs_share_one_process(tmp_path, monkeypatch, capsys):
     def unordered(function, tasks, jobs):
         used.append(jobs)
         yield from ()
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(backend, "available", lambda name: (True, "pretended"))
     monkeypatch.setattr(backend, "module", lambda name: np)
@@ -324,23 +332,27 @@ def test_on_a_gpu_all_runs_share_one_process(tmp_path, monkeypatch, capsys):
     assert used == [1, 1, 3]
 
 
-def test_results_name_the_gpu(tmp_path, monkeypatch):
+def test_results_name_the_gpu(monkeypatch):
     comparison = Comparison(Settings(model="mlp", norms=("none",), epochs=1, seeds=1), "split")
     comparison.runs.append(train_one(comparison.settings, "none", 0.01, 0))
     object.__setattr__(comparison.settings, "backend", "cupy")
-    monkeypatch.setattr(info, "device", lambda: {"GPU": "a card"})
-    compare_report.write(comparison, tmp_path, "uanref compare")
-    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["device"] == {"GPU": "a card"}
+    monkeypatch.setattr(machine, "device", lambda: {"GPU": "a card"})
+    assert compare_report.results(comparison, "uanref compare")["device"] == {"GPU": "a card"}
 
 
-def test_failures_while_writing_leave_no_half_files(tmp_path, capsys, monkeypatch):
-    def fail(*args, **kwargs):
-        raise OSError(28, "No space left on device", "results")
+def test_a_full_disk_while_drawing_costs_the_pictures_alone(tmp_path, capsys, monkeypatch):
+    def fail(self, target, **kwargs):
+        if not isinstance(target, io.BytesIO):  # the attempt in memory
+            raise OSError(28, "No space left on device", "results")
 
     monkeypatch.setattr("uanref.plots.FigureCanvasAgg.print_figure", fail)
     out = tmp_path / "results"
-    assert_refused(capsys, ["compare", *TINY, "--norms", "bn", "--quiet", "--out", out], "No space left")
-    assert not out.exists()
+    assert main(["compare", *TINY, "--norms", "bn", "--quiet", "--out", str(out)]) == 1
+    printed, err = capsys.readouterr()
+    assert "test accuracy" in printed
+    assert err.count("No space left on device") == 3
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in out.iterdir()) == ["cells", "results.json"]
 
 
 # --- interruption ---------------------------------------------------------------------------------
@@ -365,6 +377,7 @@ def test_interrupt_keeps_what_was_finished(jobs, tmp_path):
     arguments = ["compare", "--model", "mlp", "--epochs", "3", "--seeds", "400", "--jobs", jobs, "--out", "r"]
     process = _start(arguments, tmp_path)
     assert process.stderr is not None
+    assert process.stderr.readline().startswith("1600 runs (4 norms x 400 seeds) of 3 epochs")
     first = process.stderr.readline()
     assert "1 of 1600 runs" in first, first
     os.killpg(process.pid, signal.SIGINT)
@@ -377,7 +390,7 @@ def test_interrupt_keeps_what_was_finished(jobs, tmp_path):
     assert 1 <= len(results["runs"]) < 1600
     assert results["note"].split()[1] == str(len(results["runs"]))
     assert "none" in out
-    assert {path.name for path in (tmp_path / "r").iterdir()} <= {*PICTURES, "results.json"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} <= {*PICTURES, "cells", "results.json"}
 
 
 @pytest.mark.slow
@@ -563,8 +576,18 @@ def test_debug_shows_the_traceback(monkeypatch):
         main(["train", "--dataset", "nope"])
 
 
-def test_starting_imports_nothing_heavy():
-    code = "import sys, uanref.cli; print([m for m in ('matplotlib', 'joblib', 'cupy') if m in sys.modules])"
+HEAVY = (
+    *("scipy", "matplotlib", "cloudpickle", "cupy", "rich", "threadpoolctl", "torch", "sklearn"),
+    *("zipfile", "concurrent.futures", "importlib.resources", "importlib.metadata", "email", "unittest", "asyncio"),
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"), [("uanref", (*HEAVY, "typer", "subprocess")), ("uanref.cli", HEAVY), ("numpy", HEAVY)]
+)
+def test_importing_loads_nothing_heavy(module, heavy):
+    """NumPy itself is in the list to show that what it brings along is none of these."""
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -582,15 +605,30 @@ def test_check_passes_its_options_on(monkeypatch, capsys):
 
     def run(**options):
         asked.update(options)
-        return [check.CheckRow("Linear", 1e-10, 3, 0, True, "not shown")]
+        return [check.CheckRow("Linear", {"fast": 1e-10}, 3, 0, True, "not shown")]
 
     monkeypatch.setattr(check, "run", run)
-    assert main(["check", "--only", "linear", "--seed", "3"]) == 0
+    assert main(["check", "--only", "linear", "--seed", "3", "--versions", "fast, definition"]) == 0
     out, err = capsys.readouterr()
     assert "1 checked, all passed" in out
     assert "not shown" not in out
     assert err == ""
-    assert asked == {"seed": 3, "only": "linear"}
+    assert asked == {"seed": 3, "only": "linear", "versions": ("fast", "definition")}
+    assert main(["check"]) == 0
+    assert asked["versions"] == (("definition",) if backend.is_plain() else ("definition", "fast"))
+
+
+@pytest.mark.parametrize("command", ["check", "bench"])
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        ("fused", ["unknown version 'fused'", "definition,fast"]),
+        ("fast,", ["--versions", "single commas"]),
+        ("", ["--versions", "got ''"]),
+    ],
+)
+def test_versions_that_are_none(command, versions, words, capsys):
+    assert_refused(capsys, [command, "--versions", versions], *words)
 
 
 def test_check_shows_the_details_of_what_failed(monkeypatch, capsys):
@@ -613,7 +651,7 @@ def test_check_shows_the_details_of_what_failed(monkeypatch, capsys):
     (wrong,) = check.run(only="wrong")
     assert wrong.details in details
     assert "FAIL x" in details
-    assert "Breaks: ZeroDivisionError: planted [bold]mistake[/bold]" in details
+    assert "Breaks, definition: ZeroDivisionError: planted [bold]mistake[/bold]" in details
     assert err == "uanref: 2 of 3 checks failed\n"
 
 
@@ -622,9 +660,9 @@ def test_bench_writes_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(suite, "report", lambda rows: "measured")
     monkeypatch.setattr(suite, "rows_as_json", lambda rows: rows)
     path = tmp_path / "bench.json"
-    assert main(["bench", "--repeats", "2", "--only", "conv", "--json", str(path)]) == 0
+    assert main(["bench", "--repeats", "2", "--only", "conv", "--versions", "fast", "--json", str(path)]) == 0
     assert capsys.readouterr().out == "measured\n"
-    expected = [{"repeats": 2, "only": "conv"}]
+    expected = [{"repeats": 2, "only": "conv", "versions": ["fast"]}]
     assert json.loads(path.read_text(encoding="utf-8")) == expected
     assert_refused(capsys, ["bench", "--json", tmp_path / "no" / "x.json"], "--json", "there is no folder")
     assert_refused(capsys, ["bench", "--repeats", "0"], "--repeats", ">= 1")

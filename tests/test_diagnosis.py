@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import types
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from uanref import backend, diagnosis
+from uanref.diagnosis import facts
+from uanref.diagnosis.commands import WHEELS
 
 LIBRARY = "libcublas.so.12: cannot open shared object file: No such file or directory"
 TOO_OLD = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
@@ -53,12 +56,12 @@ def fake_cupy(
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", types.ModuleType("cublas"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(diagnosis, "installed", lambda: [diagnosis.WHEELS[cuda]])
+    monkeypatch.setattr(facts, "installed", lambda: [WHEELS[cuda]])
     has_driver(monkeypatch, (12, 8))
 
 
 def has_driver(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int] | None) -> None:
-    monkeypatch.setattr(diagnosis, "driver_cuda", lambda: version)
+    monkeypatch.setattr(facts, "driver_cuda", lambda: version)
 
 
 def reason() -> str:
@@ -115,7 +118,7 @@ def test_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    monkeypatch.setattr(diagnosis, "installed", lambda: ["cupy-cuda12x"])
+    monkeypatch.setattr(facts, "installed", lambda: ["cupy-cuda12x"])
     text = reason()
     assert "cannot be imported (undefined symbol: cudaX)" in text
     assert text.endswith('pip install --force-reinstall "cupy-cuda12x[ctk]"')
@@ -125,7 +128,7 @@ def test_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> N
 def test_several_packages_at_once(driver: tuple[int, int] | None, wheel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cupy(monkeypatch)
     has_driver(monkeypatch, driver)
-    monkeypatch.setattr(diagnosis, "installed", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
+    monkeypatch.setattr(facts, "installed", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
     assert missing() == {
         "packages": "2 packages of CuPy are installed and spoil each other: "
         f"pip uninstall -y cupy-cuda12x cupy-cuda13x and then {wheel}"
@@ -142,8 +145,8 @@ def test_an_old_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_installed_packages_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["cupy-cuda12x", "CuPy", "cupyx-tools", "numpy", "cupy_not", None, "cupy-rocm-7-0"]
     found = [types.SimpleNamespace(metadata={"Name": name}) for name in names]
-    monkeypatch.setattr(diagnosis.metadata, "distributions", lambda: found)
-    assert diagnosis.installed() == ["cupy", "cupy-cuda12x", "cupy-rocm-7-0"]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    assert facts.installed() == ["cupy", "cupy-cuda12x", "cupy-rocm-7-0"]
 
 
 # --- the driver and the GPU -----------------------------------------------------------------------
@@ -272,7 +275,7 @@ def test_the_driver_is_asked_without_cupy(monkeypatch: pytest.MonkeyPatch) -> No
             version._obj.value = 12080  # type: ignore[attr-defined]
             return 0
 
-    monkeypatch.setattr(diagnosis.ctypes, "CDLL", Driver)
-    assert diagnosis.driver_cuda() == (12, 8)
-    monkeypatch.setattr(diagnosis.ctypes, "CDLL", raising(OSError("libcuda.so.1: cannot open")))
-    assert diagnosis.driver_cuda() is None
+    monkeypatch.setattr(facts.ctypes, "CDLL", Driver)
+    assert facts.driver_cuda() == (12, 8)
+    monkeypatch.setattr(facts.ctypes, "CDLL", raising(OSError("libcuda.so.1: cannot open")))
+    assert facts.driver_cuda() is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from uanref import backend, gradcheck
+from uanref.gradcheck.probe import Probe
 from uanref.layers.activation import LeakyReLU, ReLU, Tanh
 from uanref.layers.base import Layer, Sequential
 from uanref.layers.dropout import Dropout
@@ -537,7 +540,7 @@ class RealBuffer(Tanh):
     def forward(self, x: np.ndarray) -> np.ndarray:
         y = np.empty(x.shape, dtype="float64")
         y[:] = np.tanh(x)
-        self._keep(y, y)
+        self._keep(y, x)
         return y
 
 
@@ -548,7 +551,7 @@ class PartlyRealBuffer(Tanh):
         y = np.tanh(x)
         half = np.empty(x.shape, dtype="float64")
         half[:] = 0.5 * y
-        self._keep(y, y)
+        self._keep(y, x)
         return half + 0.5 * y
 
 
@@ -567,7 +570,7 @@ class TakesRealStaysComplex(Tanh):
 class UfuncIntoReal(Tanh):
     def forward(self, x: np.ndarray) -> np.ndarray:
         y = np.tanh(x, out=np.empty(x.shape))
-        self._keep(y, y)
+        self._keep(y, x)
         return y
 
 
@@ -582,12 +585,62 @@ def test_a_lost_imaginary_part_is_an_error(layer: Layer) -> None:
             gradcheck.check(layer, draw(3, 4), complex_step=True)
 
 
+def test_checks_of_threads_that_overlap_leave_the_warning_filters_as_they_were() -> None:
+    before, steps = list(warnings.filters), [threading.Event() for _ in range(3)]
+
+    def first(x: np.ndarray) -> np.ndarray:
+        steps[0].set()
+        steps[1].wait(10)
+        return np.exp(x)
+
+    def second(x: np.ndarray) -> np.ndarray:
+        steps[1].set()
+        steps[2].wait(10)
+        y = np.empty(x.shape)
+        y[...] = x  # the filter is still there after the first one's end
+        return y
+
+    x, along = np.ones(2), np.ones(2)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(gradcheck.complex_step, first, x, along)
+        steps[0].wait(10)
+        two = pool.submit(gradcheck.complex_step, second, x, along)
+        np.testing.assert_allclose(one.result(), np.exp(1.0), rtol=1e-15)
+        steps[2].set()
+        with pytest.raises(gradcheck.ImaginaryPartLost):
+            two.result()
+    assert list(warnings.filters) == before
+
+
+def test_a_passing_check_prints_one_line() -> None:
+    assert str(gradcheck.check(Tanh(), draw(3, 4))).count("\n") == 0
+    kinked = draw(3, 4)
+    kinked[0, 0] = 0.0
+    text = str(gradcheck.check(ReLU(), kinked))
+    assert text.count("\n") == 0
+    assert "kink" in text
+
+
+def test_a_failing_check_prints_what_failed_and_one_line_for_each_tensor_that_is_right() -> None:
+    class Wrong(Linear):
+        def backward(self, dy: np.ndarray) -> np.ndarray:
+            dx = super().backward(dy)
+            self.weight.grad = 1.5 * self.weight.grad
+            return dx
+
+    report = gradcheck.check(Wrong(3, 2, dtype="float64"), draw(4, 3))
+    lines = str(report).splitlines()
+    assert len(lines) == 1 + len(report.failures) + 2
+    assert sum("ok" in line for line in lines) == 2
+    assert {row.tensor for row in report.failures} == {"weight"}
+
+
 def test_a_partly_lost_imaginary_part_fails() -> None:
     class Half(Tanh):
         def forward(self, x: np.ndarray) -> np.ndarray:
             y = np.tanh(x)
             y = np.concatenate([y[:1], y[1:].real])
-            self._keep(y, y)
+            self._keep(y, x)
             return y
 
     report = gradcheck.check(Half(), draw(3, 4), complex_step=True)
@@ -684,13 +737,16 @@ def test_a_jump_is_no_kink() -> None:
 def test_the_bound_is_the_stated_one(seed: int) -> None:
     x = draw(3, 4, seed=seed)
     layer = linear()
-    report = gradcheck.check(layer, x, seed=seed)
+    report = gradcheck.check(layer, x, seed=seed, at="given")
     y = layer.forward(x)
     dy = gradcheck.upstream(y.shape, seed)
+    varies = Probe(layer, x, seed).variation
+    lengths = [np.linalg.norm(y - y.mean(axis=axis, keepdims=True)) for axis in (None, 0, 1)]
+    assert 0 < varies <= min(lengths) * (1 + 1e-12)
     for row in report.rows:
         size = {"x": 12, "weight": 12, "bias": 3}[row.tensor]
         norm_dy = 1.0 if row.method == "jacobian" else np.linalg.norm(dy)
-        floor = 1e-2 * norm_dy * np.linalg.norm(y) / size**0.5
+        floor = 1e-2 * norm_dy * varies / size**0.5
         assert np.isclose(row.bound, 1e-7 * max(abs(row.analytic), abs(row.numerical), floor), rtol=1e-9)
 
 

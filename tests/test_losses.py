@@ -108,6 +108,95 @@ def test_extreme_logits_neither_overflow_nor_warn() -> None:
     np.testing.assert_allclose(gradient, expected, atol=1e-7)
 
 
+INF = np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("row", "target", "loss", "gradient"),
+    [
+        ([2.0, -INF, 1.0], 0, np.log1p(np.exp(-1.0)), None),
+        ([2.0, -INF, 1.0], [0.25, 0.0, 0.75], np.log1p(np.exp(-1.0)) + 0.75, None),
+        ([2.0, -INF, 1.0], 1, INF, None),
+        ([2.0, -INF, 1.0], [0.5, 0.25, 0.25], INF, None),
+        ([-INF, -INF, 5.0], 2, 0.0, [0.0, 0.0, 0.0]),
+        # 3e38 in float32, 1.6e308 in float64: the differences are too large for the dtype
+        ([0.9, -0.9, 0.0], 0, 0.0, [0.0, 0.0, 0.0]),
+        ([0.9, -0.9, 0.0], [1.0, 0.0, 0.0], 0.0, [0.0, 0.0, 0.0]),
+        ([0.9, -0.9, 0.0], 1, INF, [1.0, -1.0, 0.0]),
+        ([-0.9, -0.9, -0.9], 1, np.log(3.0), [1 / 3, -2 / 3, 1 / 3]),
+        ([0.9, 0.9, -0.9], [0.5, 0.5, 0.0], np.log(2.0), [0.0, 0.0, 0.0]),
+    ],
+)
+def test_a_class_that_is_ruled_out_adds_nothing(
+    row: list[float], target: int | list[float], loss: float, gradient: list[float] | None, dtype: str, device
+) -> None:
+    logits = np.array([row])
+    if gradient is None:
+        t = np.eye(3)[target] if isinstance(target, int) else np.array(target)
+        gradient = scipy.special.softmax(row) - t
+    else:
+        logits[np.abs(logits) < 1] *= np.finfo(dtype).max
+    targets = np.array([target]) if isinstance(target, int) else np.array([target], dtype=dtype)
+    moved = [backend.to_device(a, device.backend) for a in (logits.astype(dtype), targets)]
+    criterion = SoftmaxCrossEntropy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [backend.to_host(a) for a in (criterion.forward(*moved), criterion.backward())]
+    np.testing.assert_allclose(found[0], loss, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(found[1], [gradient], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "row", [[-INF] * 3, [INF, 1.0, 2.0], [INF, INF, 0.0], [np.nan, 1.0, -INF], [1.0, np.nan, -INF]]
+)
+def test_a_row_without_a_softmax_is_nan_and_only_that_row(row: list[float], device) -> None:
+    logits = np.array([row, [0.5, -1.0, 2.0]])
+    for targets in (np.array([2, 0]), np.eye(3)[[2, 0]], np.array([[0.0] * 3, [1.0, 0.0, 0.0]])):
+        moved = [backend.to_device(a, device.backend) for a in (logits, targets)]
+        criterion = SoftmaxCrossEntropy()
+        with np.errstate(all="ignore"):
+            loss, gradient = (backend.to_host(a) for a in (criterion.forward(*moved), criterion.backward()))
+        assert np.isnan(loss)
+        assert np.isnan(gradient[0]).all()
+        assert np.isfinite(gradient[1]).all()
+
+
+def test_under_smoothing_every_class_counts(device) -> None:
+    """A class that is ruled out has t > 0, and an infinite loss says so."""
+    logits, labels = np.array([[2.0, -INF, 1.0]]), np.array([0])
+    loss = SoftmaxCrossEntropy(0.1).forward(*(backend.to_device(a, device.backend) for a in (logits, labels)))
+    assert backend.to_host(loss) == INF
+
+
+@pytest.mark.parametrize("samples", [5, 20_000])
+def test_float32_is_float64_rounded(samples: int, device) -> None:
+    draw = np.random.default_rng(samples)
+    logits, other = (draw.normal(0.0, 2.0, (samples, 4)).astype("float32") for _ in range(2))
+    soft = draw.dirichlet(np.ones(4), samples).astype("float32")
+    for criterion, targets in (
+        (SoftmaxCrossEntropy(), draw.integers(0, 4, samples)),
+        (SoftmaxCrossEntropy(0.1), soft),
+        (MSE(), other),
+    ):
+        found = []
+        for dtype in ("float32", "float64"):
+            t = targets.astype(dtype) if targets.dtype.kind == "f" else targets
+            loss = criterion(*(backend.to_device(a, device.backend) for a in (logits.astype(dtype), t)))
+            found.append([backend.to_host(a) for a in (loss, criterion.backward())])
+        for single, double in zip(*found, strict=True):
+            assert single.dtype == "float32"
+            np.testing.assert_allclose(single, double, rtol=2e-6, atol=1e-6 / samples)
+
+
+def test_an_infinite_prediction_has_an_infinite_squared_error(device) -> None:
+    y, t = np.array([[INF, 1.0], [-INF, 2.0]]), np.array([[0.5, -1.0], [1.0, 1.0]])
+    criterion = MSE()
+    loss = criterion(*(backend.to_device(a, device.backend) for a in (y, t)))
+    assert backend.to_host(loss) == INF
+    np.testing.assert_array_equal(backend.to_host(criterion.backward()), [[INF, 1.0], [-INF, 0.5]])
+
+
 def test_a_shift_of_a_row_changes_nothing_and_gradients_of_a_row_sum_to_zero() -> None:
     logits, labels, shift = draw_array((5, 4), 1), np.array([0, 1, 2, 3, 0]), 50 * draw_array((5, 1), 2)
     criterion = SoftmaxCrossEntropy(0.1)
@@ -193,6 +282,17 @@ def test_wrong_input_is_refused_in_a_sentence() -> None:
         mse.forward(labels, labels)
     for criterion in (ce, mse):
         assert not criterion._pending, "a refused forward left something behind"
+
+
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MSE()])
+def test_nothing_to_compare_with_is_said_in_a_sentence(loss: SoftmaxCrossEntropy | MSE) -> None:
+    x = np.ones((2, 3), dtype="float32")
+    with pytest.raises(TypeError, match="expected targets as a NumPy or CuPy array, got None"):
+        loss.forward(x, None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected a NumPy or CuPy array, got NoneType"):
+        loss.forward(None, x)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="without a pending forward"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from matplotlib.image import imread
 
 from uanref import plots
 from uanref.models import NORMS
+from uanref.plots import style
+from uanref.training.history import Epoch, History
 
 
 def _curve(epochs, start=0.5):
@@ -123,8 +127,8 @@ def test_save_leaves_the_old_picture_if_drawing_fails(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     figure = plots.curves({"lr 0.1": {"bn": [_curve(3)]}}, "t")
 
-    def fail(self, name, **options):
-        name.write_bytes(b"half")
+    def fail(self, stream, **options):
+        stream.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(plots.FigureCanvasAgg, "print_figure", fail)
@@ -138,3 +142,47 @@ def test_drawing_leaves_the_global_state_alone():
     before = dict(matplotlib.rcParams)
     plots.activations([_activations()], "t")
     assert dict(matplotlib.rcParams) == before
+
+
+def _history(epochs):
+    made = History()
+    for n in range(1, epochs + 1):
+        made.epochs.append(Epoch(n, 1.0 / n, 1 - 0.5 / n, 2.0 / n, 1 - 0.6 / n, 0.1, 0.1))
+    return made
+
+
+def test_a_history_draws_loss_and_accuracy_of_training_and_validation(tmp_path):
+    made = _history(5)
+    figure = plots.history(made, tmp_path / "h.png", title="a $ in a path, and another $")
+    left, right = figure.axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), made.curve("train_loss"))
+    np.testing.assert_allclose(left.lines[1].get_ydata(), made.curve("validation_loss"))
+    np.testing.assert_allclose(right.lines[0].get_ydata(), 100 * np.array(made.curve("train_accuracy")))
+    np.testing.assert_allclose(right.lines[1].get_ydata(), 100 * np.array(made.curve("validation_accuracy")))
+    np.testing.assert_array_equal(right.lines[1].get_xdata(), [1, 2, 3, 4, 5])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training", "validation"]
+    assert imread(tmp_path / "h.png").shape[2] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["h.png"]
+
+
+def test_a_history_of_one_epoch_counts_in_whole_epochs():
+    left, _ = plots.history(_history(1)).axes
+    assert [tick for tick in left.get_xticks() if 0.5 <= tick <= 1.5] == [1.0]
+
+
+def test_a_history_with_numbers_that_are_not_finite(tmp_path):
+    made = _history(3)
+    made.epochs[1] = Epoch(2, math.nan, 0.5, math.inf, 0.5, 0.1, 0.1)
+    left, _ = plots.history(made, tmp_path / "h.png").axes
+    assert np.isnan(left.lines[0].get_ydata()[1])
+
+
+def test_a_history_without_epochs_says_so():
+    with pytest.raises(ValueError, match="holds no epoch yet"):
+        plots.history(History())
+
+
+def test_text_that_is_not_ours_is_drawn_as_it_is_or_with_question_marks():
+    assert style.plain("Größe_1 $x$") == r"Größe_1 \$x\$"
+    assert style.plain("a\N{CJK UNIFIED IDEOGRAPH-65E5}b") == "a?b"
+    assert style.shown("_mine.py:make") == " _mine.py:make"

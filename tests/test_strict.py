@@ -70,6 +70,7 @@ WAITING = {
     "print": str,
     "format": lambda a: f"{a:.3f}",
     "nonzero": lambda a: backend.module("cupy").nonzero(a),
+    "sliding_window_view": lambda a: backend.module("cupy").lib.stride_tricks.sliding_window_view(a.reshape(1), 1),
     "synchronize": lambda a: backend.synchronize("cupy"),
 }
 

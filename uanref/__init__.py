@@ -1,5 +1,6 @@
 """uanref: normalization in neural networks, from scratch, with hand-derived backward passes."""
 
+from uanref import startup  # noqa: F401  # isort: skip  # first of all: it guards the command line's start
 from uanref import backend, data, gradcheck
 from uanref.layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from uanref.layers.base import Layer, Parameter, Sequential
@@ -18,8 +19,9 @@ from uanref.norms.mixture import MixtureNorm
 from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
 from uanref.norms.uan_public import UANPublic
+from uanref.optimizers import SGD, Adam, AdamW, clip_grad_norm
+from uanref.torch_state import from_torch, to_torch
 from uanref.training.checkpoint import load_model as load
-from uanref.training.optimizers import SGD, Adam, AdamW, clip_grad_norm
 from uanref.training.schedules import Constant, Cosine, StepDecay
 from uanref.training.trainer import Trainer
 
@@ -62,6 +64,8 @@ __all__ = [
     "backend",
     "clip_grad_norm",
     "data",
+    "from_torch",
     "gradcheck",
     "load",
+    "to_torch",
 ]

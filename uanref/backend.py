@@ -4,21 +4,23 @@ Everything else asks ``xp = backend.namespace(x, w)`` and works on what it was g
 CuPy is imported when it is first needed, never at import time, so a machine
 without it runs everything on NumPy.
 
-Three context variables live here as well, because they concern every layer:
-:func:`accumulating` (gradients add up instead of being assigned), :func:`inference` (forward passes keep
-nothing for a backward pass) and :func:`fused` (devices use the kernels of :mod:`uanref.kernels`).
+Four settings live here as well, because they concern every layer: :func:`accumulating` (gradients add up
+instead of being assigned), :func:`inference` (forward passes keep nothing for a backward pass), :func:`plain`
+(definitions run as they are written, without the faster versions of :mod:`uanref.kernels`) and
+:func:`limit_threads`. Each belongs to the thread that sets it: a thread or a pool that is started inside such a block
+begins with the defaults, and its function enters the block itself (or runs in ``contextvars.copy_context()``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.special
 
 from uanref import diagnosis
 
@@ -30,6 +32,7 @@ DTypeLike: TypeAlias = str | type | np.dtype[Any]
 Generator: TypeAlias = np.random.Generator
 
 BACKENDS = ("numpy", "cupy")
+_DTYPES = (np.float32, np.float64, np.complex128)
 
 
 class BackendMismatch(TypeError):
@@ -44,7 +47,10 @@ _process_default = "numpy"
 _context_default: contextvars.ContextVar[str | None] = contextvars.ContextVar("uanref_backend", default=None)
 _accumulate: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_accumulating", default=False)
 _inference: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_inference", default=False)
-_fused: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_fused", default=True)
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "uanref_plain", default=os.environ.get("UANREF_PLAIN", "") not in ("", "0")
+)
+_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar("uanref_threads", default=None)
 
 
 # --- which backend ------------------------------------------------------------------------------
@@ -53,16 +59,32 @@ _fused: contextvars.ContextVar[bool] = contextvars.ContextVar("uanref_fused", de
 def name_of(array: object) -> str:
     """Return ``"numpy"`` or ``"cupy"``, whichever owns ``array``.
 
+    Exactly ``numpy.ndarray`` and ``cupy.ndarray`` pass, and NumPy's scalars, which its reductions return. A subclass
+    may compute something else under the same name: ``*`` multiplies matrices in ``numpy.matrix``, a masked array
+    leaves entries out.
+
     Raises:
-        TypeError: ``array`` is an array of neither.
+        TypeError: ``array`` is an array of neither, or of a subclass.
     """
-    if isinstance(array, np.ndarray | np.generic):
+    kind = type(array)
+    if kind is np.ndarray or isinstance(array, np.generic):
         return "numpy"
     # If CuPy was never imported, no CuPy array can exist: do not import it just to look.
     cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(array, cupy.ndarray):
+    if cupy is not None and kind is cupy.ndarray:
         return "cupy"
-    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}: convert it first")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            "expected a NumPy or CuPy array, got a masked array, whose mask would be lost: "
+            "fill it with x.filled(...) or leave the samples out"
+        )
+    for owner in (np, cupy):
+        if owner is not None and isinstance(array, owner.ndarray):
+            raise TypeError(
+                f"expected a NumPy or CuPy array, got {kind.__name__}, a subclass that may compute otherwise: "
+                f"convert it with {owner.__name__}.asarray(x)"
+            )
+    raise TypeError(f"expected a NumPy or CuPy array, got {kind.__name__}: convert it first")
 
 
 def module(name: str) -> Any:
@@ -234,20 +256,39 @@ def sliding_windows(
             f"a window that reaches over {reach[0]} x {reach[1]} elements does not fit into an image of "
             f"{x.shape[-2]} x {x.shape[-1]}: enlarge the padding or shrink the kernel"
         )
-    windows: Array = namespace(x).lib.stride_tricks.sliding_window_view(x, reach, axis=(-2, -1))
-    view: Array = windows[..., :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    positions = tuple((size - r) // s + 1 for size, r, s in zip(x.shape[-2:], reach, stride, strict=True))
+    down, across = x.strides[-2:]
+    steps = (down * stride[0], across * stride[1], down * dilation[0], across * dilation[1])
+    # CuPy's sliding_window_view reads its window from the device, which waits; its as_strided has no `writeable`.
+    read_only = {"writeable": False} if name_of(x) == "numpy" else {}
+    view: Array = namespace(x).lib.stride_tricks.as_strided(
+        x, (*x.shape[:-2], *positions, *window), (*x.strides[:-2], *steps), **read_only
+    )
     return view
 
 
 def erf(x: Array) -> Array:
     """The error function ``2/sqrt(pi) int_0^x exp(-t^2) dt``, elementwise; any shape, dtype kept."""
-    if name_of(x) == "numpy":
-        y: Array = scipy.special.erf(x)
-    else:
-        import cupyx.scipy.special
-
-        y = cupyx.scipy.special.erf(x)
+    y: Array = _special(x).erf(x)
     return y
+
+
+def erfcx(x: Array) -> Array:
+    """The scaled complementary error function ``exp(x^2) (1 - erf(x))``, elementwise; any shape, dtype kept.
+
+    For x >= 0 it falls from 1 like ``1 / (sqrt(pi) x)``, where ``1 - erf(x)`` itself loses its digits.
+    """
+    y: Array = _special(x).erfcx(x)
+    return y
+
+
+def _special(x: Array) -> Any:
+    """Return ``scipy.special`` or CuPy's; imported where it is needed, because either takes long."""
+    if name_of(x) == "numpy":
+        import scipy.special as special
+    else:
+        import cupyx.scipy.special as special
+    return special
 
 
 # --- dtypes -------------------------------------------------------------------------------------
@@ -266,9 +307,27 @@ def dtype_of(dtype: DTypeLike) -> DType:
         made: DType = np.dtype(dtype)
     except TypeError as error:
         raise TypeError(f"expected a dtype such as 'float32' or 'float64', got {dtype!r}") from error
-    if made not in (np.float32, np.float64, np.complex128):
+    if made not in _DTYPES:
         raise TypeError(f"layers compute in float32 or float64, got {made}")
     return made
+
+
+def check_float(claim: str, array: object) -> None:
+    """Refuse what nothing here computes with: all but plain arrays of float32, float64 or complex128 (complex step).
+
+    Half precision sums up wrongly without a sign of it, longer numbers exist on some machines only, and a byte order
+    that is not the machine's is unknown to devices.
+
+    Raises:
+        TypeError: no array, a subclass, a scalar, or another dtype. The sentence about the last two starts with
+            ``claim``, such as ``"a parameter must be floating point,"``.
+    """
+    name_of(array)
+    if isinstance(array, np.generic):
+        raise TypeError(f"{claim} got {array!r}, which is no array: make one with numpy.asarray(x)")
+    if not is_float(array):  # type: ignore[arg-type]
+        found = array.dtype  # type: ignore[attr-defined]
+        raise TypeError(f"{claim} got {found}, expected float32 or float64: use x.astype('float32')")
 
 
 def tiny(dtype: DTypeLike) -> float:
@@ -286,9 +345,14 @@ def machine_eps(dtype: DTypeLike) -> float:
     return float(np.finfo(dtype).eps)
 
 
+def wide(array: Array) -> DType:
+    """Return the dtype to add up numbers of ``array``'s dtype in: float64, complex128 for complex numbers."""
+    return np.dtype("complex128" if array.dtype.kind == "c" else "float64")
+
+
 def is_float(array: Array) -> bool:
-    """Tell whether ``array`` holds floating-point numbers (complex ones count: complex step)."""
-    return array.dtype.kind in "fc"
+    """Tell whether ``array`` has a dtype that layers compute in (complex128 counts: complex step)."""
+    return array.dtype in _DTYPES
 
 
 # --- modes that concern every layer -------------------------------------------------------------
@@ -311,7 +375,15 @@ def is_accumulating() -> bool:
 
 @contextlib.contextmanager
 def inference() -> Iterator[None]:
-    """Inside this block ``forward`` keeps nothing for a backward pass: for evaluation loops."""
+    """Inside this block ``forward`` keeps nothing for a backward pass: for evaluation loops.
+
+    It holds for the thread that enters it. A new thread, or a pool's, enters it in its own function, also when it is
+    started inside this block::
+
+        def predict(x):
+            with backend.inference():
+                return model.forward(x)
+    """
     token = _inference.set(True)
     try:
         yield
@@ -325,22 +397,59 @@ def is_inference() -> bool:
 
 
 @contextlib.contextmanager
-def fused(enabled: bool = True) -> Iterator[None]:
-    """Inside this block devices use (True, the default) or avoid (False) the fused kernels of :mod:`uanref.kernels`.
+def plain(enabled: bool = True) -> Iterator[None]:
+    """Inside this block every definition runs as it is written (True), or faster versions may serve (False).
 
-    Without them every layer runs the array code that the host runs, operation by operation: slower, but what to
-    compare with. A forward pass and its backward pass must run under the same setting.
+    Faster versions (:mod:`uanref.kernels`) are the default on both backends; ``UANREF_PLAIN=1`` in the environment
+    turns them off for a process. A forward pass and its backward pass may run under different settings.
     """
-    token = _fused.set(enabled)
+    token = _plain.set(enabled)
     try:
         yield
     finally:
-        _fused.reset(token)
+        _plain.reset(token)
 
 
-def is_fused() -> bool:
-    """Tell whether devices use the fused kernels here."""
-    return _fused.get()
+def is_plain() -> bool:
+    """Tell whether faster versions are off here."""
+    return _plain.get()
+
+
+@contextlib.contextmanager
+def limit_threads(count: int) -> Iterator[None]:
+    """Let faster versions that this thread calls use at most ``count`` threads of the host, >= 1, inside this block."""
+    token = _threads.set(count)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
+
+
+def threads() -> int:
+    """Return how many threads faster versions may use on the host: OMP_NUM_THREADS if set, else the usable cores.
+
+    Of a list by nesting level, ``4,2``, the first entry counts; what is no number >= 1 counts as not set.
+    """
+    limit = _threads.get()
+    if limit is not None:
+        return limit
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if setting.isdecimal() and len(setting) < 10 and int(setting) > 0:
+        return int(setting)
+    return cores()
+
+
+def quiet_underflow() -> np.errstate:
+    """Inside this block, or function, a result too small for its dtype is rounded, whatever ``numpy.seterr`` says.
+
+    It holds for this thread alone, as :func:`quiet` does.
+    """
+    return np.errstate(under="ignore")
+
+
+def quiet() -> np.errstate:
+    """Inside this block, or function, NumPy says nothing of overflow, invalid operations and their like."""
+    return np.errstate(all="ignore")
 
 
 def as_generator(rng: Generator | None) -> Generator:
@@ -354,6 +463,11 @@ def as_generator(rng: Generator | None) -> Generator:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator or None, got {type(rng).__name__}")
     return rng
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -11,13 +11,60 @@ caller decides when.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from uanref import backend, kernels
+from uanref import backend, loss_checks
 from uanref.backend import Array
-from uanref.blocking import sum_all
-from uanref.kernels import softmax_cross_entropy
+from uanref.kernels import accelerated
+from uanref.layers import passes
 from uanref.layers.base import number
+from uanref.layers.sums import sum_all
+
+
+@accelerated
+def cross_entropy(logits: Array, targets: Array, label_smoothing: float) -> tuple[Array, Array]:
+    """Return the mean loss, 0-d, and log p ``(N, C)``: see :class:`SoftmaxCrossEntropy`."""
+    xp, t = backend.namespace(logits, targets), distributions(targets, logits, label_smoothing)  # (N, C)
+    # 1. Shift by each row's maximum, which changes no probability, so that no exponential overflows. (.real: any real
+    #    shift is right, also for complex-step differentiation.) By halves, whose difference cannot overflow either;
+    #    what could not be doubled is -infinity.
+    half = 0.5 * logits - 0.5 * logits.real.max(axis=1, keepdims=True)  # (N, C)
+    shifted = 2.0 * xp.where(half < -0.5 * backend.largest(logits.dtype), -math.inf, half)
+    # 2. log p = z - log sum exp z.
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (N, C)
+    # 3. Average the negative log-likelihood; 0 log 0 = 0.
+    nothing = (t == 0) & (log_p == -math.inf)
+    loss = sum_all(t * xp.where(nothing, 0.0, log_p)) * (-1.0 / len(logits))  # ()
+    return loss, log_p
+
+
+@accelerated
+def cross_entropy_backward(log_p: Array, targets: Array, label_smoothing: float) -> Array:
+    """Return dL/dlogits ``(N, C)``, ``(p sum_c t - t) / N``."""
+    t = distributions(targets, log_p, label_smoothing)  # (N, C)
+    d_logits: Array = (backend.namespace(log_p).exp(log_p) * t.sum(axis=1, keepdims=True) - t) / len(t)
+    return d_logits
+
+
+def distributions(targets: Array, logits: Array, label_smoothing: float) -> Array:
+    """Return labels ``(N,)`` or soft targets ``(N, C)`` as rows of probabilities, smoothed, ``(N, C)``."""
+    classes, t = logits.shape[1], targets
+    if targets.dtype.kind in "iu":
+        t = (targets[:, None] == backend.namespace(logits).arange(classes)).astype(logits.dtype)
+    return t if label_smoothing == 0.0 else t * (1.0 - label_smoothing) + label_smoothing / classes
+
+
+def squared_error(prediction: Array, target: Array) -> Array:
+    """Return the mean of the squared differences over all entries, 0-d."""
+    difference = prediction - target
+    return sum_all(difference * difference) * (1.0 / difference.size)
+
+
+def squared_error_backward(prediction: Array, target: Array) -> Array:
+    """Return dL/dprediction, ``2 (prediction - target) / P``."""
+    d_prediction: Array = (2.0 / prediction.size) * (prediction - target)
+    return d_prediction
 
 
 class Loss:
@@ -25,6 +72,11 @@ class Loss:
 
     def __init__(self) -> None:
         self._pending: list[Any] = []
+        self._thread = -1  # whose forward pass is the latest pending one
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        passes.surround(cls, "forward", "backward")
 
     def forward(self, prediction: Array, targets: Array) -> Array:
         """Return the 0-d loss and keep what :meth:`backward` needs (nothing inside ``backend.inference()``)."""
@@ -44,7 +96,11 @@ class Loss:
 
     def _keep(self, *cache: Any) -> None:
         if not backend.is_inference():
+            if self._pending:
+                passes.refuse_other_thread(type(self).__name__, self._thread, "forward")
             self._pending.append(cache)
+            self._thread = passes.this_thread()
+            passes.count_pending(type(self).__name__, len(self._pending))
 
     def _take(self) -> Any:
         if not self._pending:
@@ -52,6 +108,7 @@ class Loss:
                 f"{type(self).__name__}.backward without a pending forward: "
                 "call forward(prediction, targets) first, once per backward"
             )
+        passes.refuse_other_thread(type(self).__name__, self._thread, "backward")
         return self._pending.pop()
 
 
@@ -73,7 +130,10 @@ class SoftmaxCrossEntropy(Loss):
     which is :math:`(p - t)/N` for rows of t that sum to 1. Label smoothing (Szegedy et al. 2016,
     section 7) replaces t by :math:`(1 - a) t + a / C`.
 
-    On a device both passes are kernels, :mod:`uanref.kernels.softmax_cross_entropy`.
+    A logit of :math:`-\infty` rules its class out: p = 0, and with t = 0 it adds nothing, :math:`0 \log 0 = 0`; with
+    t > 0, as under label smoothing, the loss is infinite. So it is where a difference of finite logits exceeds the
+    dtype's range. A row of :math:`-\infty` alone, or with :math:`+\infty` or NaN in it, has no softmax: the loss and
+    that row's gradient are NaN.
 
     Args:
         label_smoothing: a, in [0, 1].
@@ -100,59 +160,31 @@ class SoftmaxCrossEntropy(Loss):
 
         Raises:
             ValueError: a wrong shape, an empty batch, a label out of range (host).
-            TypeError: logits that are not floating, soft targets of another dtype.
+            TypeError: no arrays, logits that are not floating, soft targets of another dtype.
             BackendMismatch: logits and targets lie on different backends.
         """
-        xp = backend.namespace(logits, targets)
-        _check_float("logits", logits)
+        loss_checks.check_backends(logits, targets)
+        loss_checks.check_float("logits", logits)
         if logits.ndim != 2 or logits.size == 0:
             raise ValueError(
                 f"SoftmaxCrossEntropy expects logits (N, C) with N >= 1, got {backend.shape_text(logits.shape)}"
             )
         self._check_targets(logits, targets)
-        if kernels.serves(logits):
-            on_device, log_p = softmax_cross_entropy.forward(logits, targets, self.label_smoothing)  # (), (N, C)
-            self._keep(log_p, targets, True)
-            return on_device
-
-        t = self._distributions(logits, targets)  # (N, C)
-        # 1. Shift by each row's maximum, which changes no probability, so that no exponential
-        #    overflows. (.real: any real shift is right, also for complex-step differentiation.)
-        shifted = logits - logits.real.max(axis=1, keepdims=True)  # (N, C)
-        # 2. log p = z - log sum exp z.
-        log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (N, C)
-        # 3. Average the negative log-likelihood.
-        loss: Array = sum_all(t * log_p) * (-1.0 / logits.shape[0])  # ()
-        self._keep(log_p, t, False)
+        loss, log_p = cross_entropy(logits, targets, self.label_smoothing)
+        self._keep(log_p, targets)
         return loss
 
     def backward(self) -> Array:
         """Return dL/dlogits, ``(N, C)``: ``(p sum_c t - t) / N``."""
-        log_p, t, fused = self._take()
-        if fused:  # t are the targets as they came
-            return softmax_cross_entropy.backward(log_p, t, self.label_smoothing)  # (N, C)
-        d_logits: Array = backend.namespace(log_p).exp(log_p)  # p (N, C)
-        d_logits *= t.sum(axis=1, keepdims=True)
-        d_logits -= t
-        d_logits *= 1.0 / t.shape[0]
-        return d_logits
+        log_p, targets = self._take()
+        return cross_entropy_backward(log_p, targets, self.label_smoothing)
 
     @staticmethod
     def _check_targets(logits: Array, targets: Array) -> None:
         if targets.dtype.kind in "iub":
-            _check_labels(targets, *logits.shape)
+            loss_checks.check_labels(targets, *logits.shape)
         else:
-            _check_same_shape("SoftmaxCrossEntropy", "logits", logits, targets)
-
-    def _distributions(self, logits: Array, targets: Array) -> Array:
-        """Return the targets as rows of probabilities, smoothed, ``(N, C)``."""
-        classes = logits.shape[1]
-        t = targets
-        if targets.dtype.kind in "iu":
-            t = (targets[:, None] == backend.namespace(logits).arange(classes)).astype(logits.dtype)
-        if self.label_smoothing > 0.0:
-            t = t * (1.0 - self.label_smoothing) + self.label_smoothing / classes
-        return t
+            loss_checks.check_same_shape("SoftmaxCrossEntropy", "logits", logits, targets)
 
 
 class MSE(Loss):
@@ -174,56 +206,17 @@ class MSE(Loss):
 
         Raises:
             ValueError: different shapes, or empty arrays.
-            TypeError: not floating, or different dtypes.
+            TypeError: no arrays, not floating, or different dtypes.
             BackendMismatch: the two lie on different backends.
         """
-        backend.namespace(prediction, target)
-        _check_float("prediction", prediction)
+        loss_checks.check_backends(prediction, target)
+        loss_checks.check_float("prediction", prediction)
         if prediction.size == 0:
             raise ValueError(f"MSE got an empty batch of shape {backend.shape_text(prediction.shape)}")
-        _check_same_shape("MSE", "prediction", prediction, target)
-        difference = prediction - target
-        loss: Array = sum_all(difference * difference) * (1.0 / difference.size)  # ()
-        self._keep(difference)
-        return loss
+        loss_checks.check_same_shape("MSE", "prediction", prediction, target)
+        self._keep(prediction, target)
+        return squared_error(prediction, target)
 
     def backward(self) -> Array:
         """Return dL/dprediction, ``2 (prediction - target) / P``."""
-        (difference,) = self._take()
-        d_prediction: Array = difference
-        d_prediction *= 2.0 / difference.size
-        return d_prediction
-
-
-def _check_float(name: str, array: Array) -> None:
-    if not backend.is_float(array):
-        raise TypeError(f"{name} must be floating point, got {array.dtype}: use {name}.astype('float32')")
-
-
-def _check_same_shape(loss: str, name: str, prediction: Array, target: Array) -> None:
-    if target.shape != prediction.shape:
-        hint = ", or integer labels (N,)" if name == "logits" else ""
-        raise ValueError(
-            f"{loss} got targets of shape {backend.shape_text(target.shape)} for {name} of shape "
-            f"{backend.shape_text(prediction.shape)}: give targets of the same shape{hint}"
-        )
-    if target.dtype != prediction.dtype:
-        raise TypeError(
-            f"{loss} got targets of {target.dtype} for {name} of {prediction.dtype}: "
-            f"convert them with targets.astype('{prediction.dtype}')"
-        )
-
-
-def _check_labels(labels: Array, samples: int, classes: int) -> None:
-    if labels.dtype.kind == "b" or labels.shape != (samples,):
-        raise (TypeError if labels.dtype.kind == "b" else ValueError)(
-            f"labels must be integers of shape ({samples},), got {labels.dtype} of shape "
-            f"{backend.shape_text(labels.shape)}: convert one-hot rows to the logits' dtype to use them as soft targets"
-        )
-    if backend.name_of(labels) == "numpy":  # reading values from a device would make it wait
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"label {low if low < 0 else high} is out of range: logits with {classes} classes take "
-                f"labels 0 to {classes - 1}"
-            )
+        return squared_error_backward(*self._take())

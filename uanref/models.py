@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from uanref import backend
+from uanref import backend, factories, own_code
 from uanref.backend import DTypeLike, Generator
+from uanref.factories import Factory, Norm
 from uanref.layers.activation import ReLU
 from uanref.layers.base import Layer, Sequential, choice, count
 from uanref.layers.conv import Conv2d
@@ -30,7 +32,8 @@ class Model(Sequential):
     """A :class:`Sequential` that remembers how it was built.
 
     Attributes:
-        config: the arguments of :func:`build`, JSON-able: ``build(**model.config)`` makes the same network.
+        config: the arguments of :func:`build`, JSON-able: ``build(**model.config)`` makes the same network. Of a norm
+            of the reader's own it has name and digest: ``build(**model.config | {"norm": make})``.
     """
 
     def __init__(self, *layers: Layer, config: dict[str, Any]) -> None:
@@ -38,8 +41,54 @@ class Model(Sequential):
         self.config = config
 
 
+def find_norm(given: str | Callable[..., Any] | Factory) -> Norm:
+    """Return a name of :data:`NORMS` as it is, and the factory that anything else means.
+
+    Args:
+        given: a name; ``mine.py:make`` or ``package.module:make``; or a function ``make(num_features, rng)``.
+
+    Raises:
+        ValueError: no such norm, or a function that cannot be used; the sentence says why.
+        TypeError: neither text nor function.
+    """
+    if isinstance(given, Mapping):
+        raise ValueError(f"the norm is {given.get('factory')}, of the reader's own code: pass norm= with its function")
+    if isinstance(given, str) and (given in NORMS or not own_code.looks_like_code(given)):
+        if given not in NORMS:
+            names = ", ".join(map(repr, NORMS))
+            raise ValueError(f"norm must be one of {names}, or a function of your own, mine.py:make, got {given!r}")
+        return given
+    return factories.find(given)
+
+
+def find_norms(given: Sequence[str | Callable[..., Any] | Factory]) -> list[Norm]:
+    """Return what :func:`find_norm` finds for each, factories with labels that tell them apart.
+
+    Raises:
+        ValueError, TypeError: as :func:`find_norm`, or one function is given twice.
+    """
+    found = [find_norm(one) for one in given]
+    named = iter(factories.distinct(one for one in found if isinstance(one, Factory)))
+    return [next(named) if isinstance(one, Factory) else one for one in found]
+
+
+def label(norm: Norm) -> str:
+    """Return how tables and files call a norm."""
+    return norm.label if isinstance(norm, Factory) else norm
+
+
+def check_norm(norm: Norm, model: str) -> None:
+    """Try a factory with a batch such as ``model`` gives to its norms; names of :data:`NORMS` are known to work.
+
+    Raises:
+        OwnCodeError: whatever is wrong with it.
+    """
+    if isinstance(norm, Factory):
+        norm.check((4, 64) if model == "mlp" else (4, 16, 4, 4))
+
+
 def make_norm(
-    name: str,
+    name: Norm,
     num_features: int,
     *,
     num_components: int = 3,
@@ -53,7 +102,7 @@ def make_norm(
             ``"in"`` (images only); ``"mn"`` (mixture normalization); ``"mode"`` (mode normalization); ``"uan"``
             (a posterior per channel, statistics of the batch); ``"uan-learned"`` (the same with learned
             statistics); ``"uan-joint"`` (one posterior per position, statistics of the batch);
-            ``"uan-public"`` (what the authors' released layer computes).
+            ``"uan-public"`` (what the authors' released layer computes); or a :class:`~uanref.factories.Factory`.
         num_features: channels, >= 1.
         num_components: K of the mixtures, and the number of modes.
         dtype: dtype of the parameters.
@@ -62,6 +111,9 @@ def make_norm(
     Raises:
         ValueError: no such norm; the message names the choices.
     """
+    if isinstance(name, Factory):
+        generator = backend.module("numpy").random.default_rng() if rng is None else rng
+        return name(num_features, generator).to(dtype)
     match choice("norm", name, NORMS):
         case "bn":
             return BatchNorm(num_features, dtype=dtype)
@@ -88,15 +140,15 @@ def make_norm(
 
 def build(
     model: str,
-    norm: str,
+    norm: str | Callable[..., Any] | Factory,
     *,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     num_classes: int,
     num_components: int = 3,
     seed: int = 0,
     dtype: str = "float32",
 ) -> Model:
-    """Build a classifier for images ``(N, *image_shape)`` that returns logits ``(N, num_classes)``.
+    """Build a classifier for images or vectors ``(N, *image_shape)`` that returns logits ``(N, num_classes)``.
 
     The weights of convolutions and linear layers are drawn apart from the norms' start, so
     that one ``seed`` gives the same weights whatever the norm. A layer before a norm has no bias:
@@ -104,27 +156,33 @@ def build(
 
     Args:
         model: ``"mlp"`` (two hidden layers) or ``"cnn"`` (three 3x3 convolutions).
-        norm: one of :data:`NORMS`.
-        image_shape: (channels, height, width); the CNN needs height and width >= 4.
+        norm: one of :data:`NORMS`, or one of the reader's own, see :func:`find_norm`; its layers are converted to
+            ``dtype``.
+        image_shape: (channels, height, width), of which the CNN needs height and width >= 4; (features,) of vectors,
+            for the MLP.
         num_classes: >= 2.
         num_components: K of the UANs, >= 1.
         seed: >= 0.
         dtype: ``"float32"`` or ``"float64"``.
 
     Raises:
-        ValueError: an unknown name, a size too small, or ``"in"`` where a channel has a single pixel.
+        ValueError: an unknown name, a size too small, ``"in"`` where a channel has a single pixel, or a function of the
+            reader's that fails.
         TypeError: a size that is no integer, another dtype.
     """
     choice("model", model, MODELS)
-    choice("norm", norm, NORMS)
-    if len(image_shape) != 3:
-        raise ValueError(f"image_shape must be (channels, height, width), got {backend.shape_text(image_shape)}")
-    channels, height, width = (count("image_shape", size) for size in image_shape)
+    norm = find_norm(norm)
+    if len(image_shape) not in (1, 3):
+        got = backend.shape_text(image_shape)
+        raise ValueError(f"image_shape must be (channels, height, width), got {got}; (features,) for vectors")
+    if model == "cnn" and len(image_shape) == 1:
+        raise ValueError(f"the cnn takes images, and the data are vectors of {image_shape[0]} numbers: choose the mlp")
+    channels, height, width = (*(count("image_shape", size) for size in image_shape), 1, 1)[:3]
     count("num_classes", num_classes, least=2)
     config = {
         "model": model,
-        "norm": norm,
-        "image_shape": [channels, height, width],
+        "norm": norm.stored() if isinstance(norm, Factory) else norm,
+        "image_shape": [channels, height, width][: len(image_shape)],
         "num_classes": num_classes,
         "num_components": count("num_components", num_components),
         "seed": count("seed", seed, least=0),

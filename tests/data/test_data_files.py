@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from uanref import data
 from uanref.data import DataError, files, read_idx, read_idx_folder
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
@@ -185,7 +186,7 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)  # as root every file can be read, so permissions alone test nothing
+    monkeypatch.setattr(os, "open", refuse)  # as root every file can be read, so permissions alone test nothing
     with pytest.raises(DataError, match=r"cannot read .*: Permission denied$"):
         read_idx(path)
 
@@ -282,3 +283,107 @@ def test_files_that_do_not_fit_are_refused(write, change, says):
     with pytest.raises(DataError, match=says) as caught:
         read_idx_folder(write(**change))
     assert "\n" not in str(caught.value)
+
+
+# --- names and bounds ---------------------------------------------------------------------------
+
+
+def renamed(folder, change):
+    for name in NAMES:
+        (folder / name).rename(folder / change(name))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name: name.replace("-idx", ".idx"),
+        lambda name: "emnist-letters-" + name.replace("t10k", "test"),
+        lambda name: "emnist-balanced-" + name.replace("t10k", "test").replace("-idx", ".idx"),
+    ],
+    ids=["dot", "emnist", "emnist with a dot"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_other_names_in_use_are_found(write, change, packed):
+    folder = renamed(write(), change)
+    if packed:
+        for path in list(folder.iterdir()):
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    train, test = read_idx_folder(folder)
+    np.testing.assert_allclose(train.images[:, 0], toy(12)[0] / 255, rtol=1e-6)
+    np.testing.assert_array_equal(test.labels, toy(6, seed=1)[1])
+
+
+@pytest.mark.parametrize(
+    "other", ["train-images.idx3-ubyte", "emnist-letters-train-images-idx3-ubyte", "train-images.idx3-ubyte.gz"]
+)
+def test_a_folder_with_two_sets_is_refused(write, other):
+    folder = write()
+    put(folder, b"", other)
+    with pytest.raises(DataError, match=f"several files that could be meant .*{NAMES[0]}.*: leave one set in a folder"):
+        read_idx_folder(folder)
+
+
+def test_a_folder_beside_the_files_with_another_of_their_names_does_not_count(write):
+    folder = write()
+    (folder / "train-images.idx3-ubyte").mkdir()  # as some unpackers leave it
+    assert len(read_idx_folder(folder)[0]) == 12
+
+
+def test_bytes_stay_bytes_and_take_little_memory(tmp_path, monkeypatch):
+    """A set took twelve times its size; now the file, and the parts that it is split into."""
+    monkeypatch.setattr(data.splits, "_BLOCK", 32)  # so many images at a time are float64
+    images, labels = toy(4000, (40, 50))
+    for name, array in zip(NAMES, (images, labels, images[:100], labels[:100]), strict=True):
+        put(tmp_path, idx(array), name)
+    tracemalloc.start()
+    try:
+        splits = data.load(f"idx:{tmp_path}")
+        for _ in data.Batches(splits.train, 64, shuffle=True):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert splits.train.stored.dtype == np.uint8
+    assert peak < 2.5 * images.nbytes + (4 << 20)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
+def test_a_batch_of_integers_has_the_bits_of_the_whole_set_in_float32(write, dtype):
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 100, (12, 5, 4)).astype(dtype)
+    splits = data.load(f"idx:{write(train_images=whole, test_images=whole[:6])}")
+    scaled = np.divide(whole, 255 if dtype == "uint8" else 1, dtype=np.float32)[:, None]
+    known = np.array([np.flatnonzero((whole == image).all((1, 2)))[0] for image in splits.train.stored[:, 0]])
+    expected = data.Standardizer.fit(scaled[known]).apply(scaled)
+    assert splits.test.images.tobytes() == expected[:6].tobytes()
+    for chosen in (slice(2, 5), np.array([4, 0, 4])):
+        assert splits.train.batch(chosen).tobytes() == expected[known][chosen].tobytes()
+    batches = data.Batches(splits.train, 4, shuffle=True, rng=np.random.default_rng(1))
+    order = np.random.default_rng(1).permutation(len(splits.train))
+    assert b"".join(x.tobytes() for x, _ in batches) == expected[known][order].tobytes()
+
+
+def test_a_bomb_that_is_what_it_says_is_refused_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_SMALL", 1 << 20)
+    put(tmp_path, gzip.compress(header(0x08, 1 << 10, 1 << 7, 1 << 8) + bytes(32 << 20), compresslevel=9))
+    assert peak_of_refusal(tmp_path / "file", "no real data have 500 times the file's") < 24 << 20
+
+
+def test_images_without_as_many_labels_are_not_unpacked(tmp_path):
+    for name, raw in zip(NAMES, (header(0x08, 1 << 10, 1 << 7, 1 << 8), *[header(0x08, 3)] * 3), strict=True):
+        put(tmp_path, gzip.compress(raw + bytes(32 << 20 if "images" in name else 3), compresslevel=1), name)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="holds 1024 images but train-labels-idx1-ubyte holds 3 labels"):
+            read_idx_folder(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_billion_one_byte_samples_are_refused(tmp_path):
+    path = put(tmp_path, header(0x08, 1 << 25))
+    os.truncate(path, 8 + (1 << 25))
+    assert peak_of_refusal(path, "at most 16777216 samples are read") < 1 << 20

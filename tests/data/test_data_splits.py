@@ -188,9 +188,9 @@ def test_too_few_samples_for_a_validation_set_are_refused(folder):
     assert len(data.load(folder(train=5)).validation) == 1
 
 
-@pytest.mark.parametrize("bad", ["mnist", "", "idx", "idx:", "digits:", "Digits", "csv:folder"])
+@pytest.mark.parametrize("bad", ["mnist", "", "idx", "idx:", "digits:", "Digits", "csv:folder", "npz:", "fashion:x"])
 def test_an_unknown_set_is_refused_with_the_choices(bad):
-    with pytest.raises(ValueError, match="expected 'digits', 'fashion-small' or 'idx:FOLDER'"):
+    with pytest.raises(ValueError, match="expected 'digits', 'fashion-small', 'fashion', 'idx:FOLDER' or 'npz:FILE'"):
         data.load(bad)
 
 
@@ -204,3 +204,15 @@ def test_a_bad_seed_is_refused():
         data.load("digits", seed=-1)
     with pytest.raises(TypeError, match="seed must be an integer"):
         data.load("digits", seed=0.5)
+
+
+def test_a_short_repr_shows_sizes_and_no_arrays():
+    splits = data.load("digits", seed=0)
+    assert repr(splits) == "Splits('digits': 719 train, 180 validation, 898 test of (1, 8, 8), 10 classes)"
+    assert repr(splits.train) == f"Dataset({splits.train.name!r}: 719 samples of (1, 8, 8), 10 classes)"
+    assert repr(Standardizer.fit(splits.train)) == "Standardizer(1 channel)"
+    vectors = data.from_arrays(np.arange(40.0).reshape(20, 2), np.arange(20) % 2, rng=np.random.default_rng(0))
+    assert repr(vectors).endswith("of (2,), 2 classes)")
+    for shown in (splits, splits.train, vectors, vectors.train, vectors.train.values):
+        assert "array(" not in repr(shown)
+        assert len(repr(shown)) < 100

@@ -11,7 +11,8 @@ from support.derivation_cases import name_of
 
 import uanref
 from uanref.derivations import DERIVATIONS, Step
-from uanref.derivations.expressions import PRIMITIVES, ref
+from uanref.derivations.expressions import ref
+from uanref.derivations.primitives import PRIMITIVES
 
 STEPS = [
     pytest.param(derivation, step, id=f"{derivation.name}-{step.name}")

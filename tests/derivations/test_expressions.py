@@ -12,13 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uanref.derivations.expressions import (
-    ELEMENTWISE,
-    PRIMITIVES,
     Expression,
-    Named,
     count,
     d,
-    evaluate,
     exp,
     fold,
     log,
@@ -36,6 +32,7 @@ from uanref.derivations.expressions import (
     step,
     sum_,
 )
+from uanref.derivations.primitives import ELEMENTWISE, PRIMITIVES, Named, evaluate
 
 SEEDS = st.integers(0, 2**16)
 a, b = ref("a"), ref("b")

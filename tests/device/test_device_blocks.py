@@ -3,8 +3,9 @@
 CuPy starts one block per result of a sum over the last axis, and one per 32 results of a sum over another: the
 sum of 64 columns over their rows runs on 2 blocks, whatever the number of rows.
 
-In two parts. The strict double notes which reductions the array code asks for, on which shapes and strides, and the
-emulator tells how many blocks the real CuPy launches for each. The package's kernels run on the emulator themselves.
+In two parts. The strict double notes which reductions the array code of ``kernels/cpu`` asks for, which runs there, on
+which shapes and strides, and the emulator tells how many blocks the real CuPy launches for each. The CUDA kernels run
+on the emulator themselves. This holds for faster versions: a definition may leave a device idle.
 (CuPy may hand a reduction to CUB, where that is installed, which is no worse; the emulator has none.)
 """
 
@@ -35,7 +36,7 @@ from uanref.norms.mixture import MixtureNorm
 from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
 from uanref.norms.uan_public import UANPublic
-from uanref.training.optimizers import clip_grad_norm
+from uanref.optimizers import clip_grad_norm
 
 LARGE, BLOCKS = 10**6, 128
 IMAGES, SAMPLES = (65, 16, 32, 32), (20_000, 64)
@@ -172,7 +173,17 @@ def test_the_trap_is_seen(emulated: Device) -> None:
 # --- kernels --------------------------------------------------------------------------------------
 
 # The package's kernels that work on parameters and on partial sums, which are few.
-SMALL = ("merge", "cross_entropy_mean", "log_softmax", "softplus", "moved", "inverse_std", "em_step")
+SMALL = (
+    "merge",
+    "cross_entropy_mean",
+    "log_softmax",
+    "softplus",
+    "moved",
+    "where_alive",
+    "inverse_std",
+    "root_prior",
+    "em_step",
+)
 
 
 @pytest.mark.slow

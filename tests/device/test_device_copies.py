@@ -98,8 +98,8 @@ def test_nor_with_other_norms_and_optimizers(
 ) -> None:
     with backend.using("cupy"):
         trainer = make_trainer(norm, optimizer)
-        for fused in accelerator.fused:
-            with backend.fused(fused):
+        for plain in (False, True):
+            with backend.plain(plain):
                 stretches = between_reports(monkeypatch, accelerator, trainer)
                 assert stretches[1:4] == [NOTHING] * 3
 

@@ -12,33 +12,32 @@ from support import cupysim
 from support.devices import Device
 
 from uanref import backend
-from uanref.experiments import check
+from uanref.verify.catalogue import Case, cases
+from uanref.verify.outputs import difference, outputs
 
-CASES = check.cases()
+CASES = cases()
 
 
-def run(case: check.Case, dtype: str) -> dict[str, np.ndarray]:
+def run(case: Case, dtype: str) -> dict[str, np.ndarray]:
     x = np.random.default_rng(3).standard_normal(case.shape).astype(dtype)
-    return check.outputs(case.make().to(dtype).to("cupy"), backend.to_device(x, "cupy"), seed=1)
+    return outputs(case.make().to(dtype).to("cupy"), backend.to_device(x, "cupy"), seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_the_order_of_threads_changes_no_bit(
-    case: check.Case, emulated: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_order_of_threads_changes_no_bit(case: Case, emulated: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     scattered = []
     scatter_add = backend.scatter_add
     monkeypatch.setattr(backend, "scatter_add", lambda *args: scattered.append(1) or scatter_add(*args))
-    for fused in emulated.fused:
-        with backend.fused(fused):
+    for plain in (False, True):
+        with backend.plain(plain):
             expected = run(case, "float32")
             with cupysim.threads_reversed():
                 found = run(case, "float32")
         # A device adds repeated indices in any order.
         tolerance = 1e-5 if scattered else 0.0
         for name, array in expected.items():
-            assert check.difference(found[name], array) <= tolerance, name
+            assert difference(found[name], array) <= tolerance, name
 
 
 EVERY_CASE = """
@@ -49,20 +48,21 @@ cupysim.install()
 
 import numpy as np
 from uanref import backend
-from uanref.experiments import check
+from uanref.verify.catalogue import Case, cases
+from uanref.verify.outputs import difference, outputs
 
-for case in check.cases():
-    for fused in (True, False):
-        with backend.fused(fused):
+for case in cases():
+    for plain in (False, True):
+        with backend.plain(plain):
             x = np.random.default_rng(3).standard_normal(case.shape).astype("float32")
-            check.outputs(case.make().to("float32").to("cupy"), backend.to_device(x, "cupy"), seed=1)
-print(len(check.cases()), "cases")
+            outputs(case.make().to("float32").to("cupy"), backend.to_device(x, "cupy"), seed=1)
+print(len(cases()), "cases")
 """
 
 
 @pytest.mark.slow
 def test_no_kernel_leaves_its_arrays(emulated: Device) -> None:
-    """Forward and backward of every layer in array code and with the kernels, under the address sanitizer."""
+    """Forward and backward of every layer as defined and by its faster versions, under the address sanitizer."""
     tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", EVERY_CASE, str(tests)],

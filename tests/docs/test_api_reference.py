@@ -59,7 +59,7 @@ def test_every_public_name_is_described(site):
         for name, value in public(module).items()
         if not (aliases[id(value)] | {f"{module}.{name}"}) & described
     ]
-    commands = {f"uanref.cli.{command.callback.__name__}" for command in cli.app.registered_commands}
+    commands = {f"{command.callback.__module__}.{command.callback.__name__}" for command in cli.app.registered_commands}
     assert commands
     assert sorted(set(missing) - commands) == []
 

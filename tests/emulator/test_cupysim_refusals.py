@@ -185,14 +185,14 @@ def test_nothing_is_missing(complete: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("installed_cupy", lambda: None, r'CuPy is not installed: pip install "cupy-cuda12x==14\.2\.0"'),
+        ("installed_cupy", lambda: None, r'CuPy is not installed: pip install "\.\[emulate\]"'),
         (
             "installed_cupy",
             lambda: ("cupy-cuda13x", "13.6.0"),
-            r"fits CuPy 14\.2\.0 alone, not cupy-cuda13x 13\.6\.0: pip install cupy-cuda13x==14\.2\.0",
+            r'fits CuPy 14\.2\.0 alone, not cupy-cuda13x 13\.6\.0: pip uninstall cupy-cuda13x, then pip install "\.',
         ),
         ("shutil.which", lambda name: None, r"the compiler g\+\+ was not found on PATH: install it"),
-        ("cuda_headers_found", lambda: False, r"CUDA's headers were not found: pip install nvidia-cuda-runtime-cu12"),
+        ("cuda_headers_found", lambda: False, r"CUDA's headers were not found: pip install \"\.\[emulate\]\""),
         ("sys.platform", "win32", "runs on Linux"),
     ],
 )

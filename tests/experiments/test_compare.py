@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from uanref import blocking, data
+from uanref import backend, data, files
 from uanref.cli import main
-from uanref.experiments import activations, compare, compare_report, files, parallel, recipe
+from uanref.experiments import activations, compare, compare_report, parallel, recipe
 from uanref.experiments.compare import Comparison, Run, Settings
 from uanref.training.history import Epoch, History
 
@@ -133,9 +133,9 @@ def test_results_do_not_depend_on_jobs():
 
 
 def test_a_run_leaves_the_thread_limit_as_it_was():
-    before = blocking.threads()
+    before = backend.threads()
     compare.train_one(Settings(**TINY), "none", 0.01, 0, threads=before + 1)
-    assert blocking.threads() == before
+    assert backend.threads() == before
 
 
 def test_finished_is_called_with_every_run():
@@ -262,32 +262,9 @@ def test_describe_counts_the_split():
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_a_results_folder_without_results_disappears(tmp_path):
-    folder = tmp_path / "a" / "b"
-    with files.results_folder(folder, "--out"):
-        assert list(folder.iterdir()) == []
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ZeroDivisionError), files.results_folder(folder, "--out"):
-        raise ZeroDivisionError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_results_folder_keeps_what_it_holds_or_was_there(tmp_path):
-    (tmp_path / "mine").mkdir()
-    with files.results_folder(tmp_path / "mine", "--out"):
-        pass
-    with files.results_folder(tmp_path / "mine" / "new", "--out"):
-        (tmp_path / "mine" / "new" / "results.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="--force"), files.results_folder(tmp_path / "mine" / "new", "--out"):
-        pass
-    with files.results_folder(tmp_path / "mine" / "new", "--out", force=True):
-        pass
-    assert (tmp_path / "mine" / "new" / "results.json").exists()
-
-
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_unordered_calls_every_task(jobs):
-    assert sorted(parallel.unordered(pow, [(2, i) for i in range(5)], jobs)) == [1, 2, 4, 8, 16]
+    assert sorted(parallel.unordered(pow, [(2, i) for i in range(5)], jobs)) == [((2, i), 2**i) for i in range(5)]
 
 
 def test_nothing_stays_if_no_run_finished(tmp_path, monkeypatch, capsys):

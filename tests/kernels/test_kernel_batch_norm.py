@@ -1,4 +1,4 @@
-"""The fused kernels of batch normalization against their array code, and the layer on them against the host."""
+"""The kernels of batch normalization where parity's small arrays do not reach, and the layer on them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
+from support.definitions import exactly
 from support.layouts import on_device
 
 from uanref import backend, gradcheck
-from uanref.kernels import batch_norm, launch
+from uanref.kernels.cuda import batch as kernels
+from uanref.kernels.cuda import launch
+from uanref.norms import batch
 from uanref.norms.batch import BatchNorm
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -35,14 +38,6 @@ with_device = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     max_examples=settings.default.max_examples // 2,
 )
-
-
-@pytest.fixture
-def cuda(accelerator):
-    """A device that runs CUDA: the emulated or a real one."""
-    if not accelerator.fused[0]:
-        pytest.skip("the strict double runs no kernels")
-    return accelerator
 
 
 def to_cuda(*arrays, layout="C"):
@@ -83,71 +78,34 @@ def on_cuda(layer, x, dy, layout="C"):
     return outcome(copy.deepcopy(layer).to("cupy"), *to_cuda(x, dy, layout=layout))
 
 
-# --- the kernels and their references ---------------------------------------------------------------
+# --- the kernels and their definitions --------------------------------------------------------------
 
 
-def compare_with_references(x, dy, running_mean, running_var, gamma, beta, tolerance, layout="C"):
+def compare_with_definitions(x, dy, running_mean, running_var, gamma, beta, tolerance):
     eps, momentum = 0.05, 0.3
-    x, dy = (a.reshape(*a.shape[:2], -1) for a in (x, dy))
-    wide = [None if a is None else a.astype("float64") for a in (x, dy, running_mean, running_var, gamma, beta)]
-    x_, dy_ = to_cuda(x, dy, layout=layout)
-    running_mean_, running_var_, gamma_, beta_ = to_cuda(running_mean, running_var, gamma, beta)
-    x, dy, running_mean, running_var, gamma, beta = wide
+    x, dy, running_mean, running_var, gamma, beta = to_cuda(
+        *(a.reshape(*a.shape[:2], -1) for a in (x, dy)), running_mean, running_var, gamma, beta
+    )
+    names = ("mean", "var", "moved_mean", "moved_var")
+    found = kernels.statistics(x, running_mean, running_var, momentum)
+    expected = exactly(batch.statistics, x, running_mean, running_var, momentum)
+    assert_close(dict(zip(names, found, strict=True)), dict(zip(names, expected, strict=True)), tolerance)
 
-    names = ("y", "mean", "var", "moved_mean", "moved_var")
-    options = {"eps": eps, "momentum": momentum}
-    expected = batch_norm.reference_forward(x, running_mean, running_var, gamma, beta, **options)
-    moments = batch_norm.moments(x_, running_mean_, running_var_, momentum)
-    y = batch_norm.normalize(x_, moments[0], moments[1], gamma_, beta_, eps)
-    assert_close(dict(zip(names, (y, *moments), strict=True)), dict(zip(names, expected, strict=True)), tolerance)
+    y = kernels.normalize(x, *found[:2], gamma, beta, eps)
+    assert_close({"y": y}, {"y": exactly(batch.normalize, x, *found[:2], gamma, beta, eps)[0]}, tolerance)
 
-    for from_batch in (True, False):
-        mean, var = (moments[0], moments[1]) if from_batch else (running_mean_, running_var_)
-        host = [backend.to_host(a).astype("float64") for a in (mean, var)]
-        found = batch_norm.backward(dy_, x_, mean, var, gamma_, eps, from_batch)
-        expected = batch_norm.reference_backward(dy, x, *host, gamma, eps, from_batch)
-        names = ("dx", "dgamma", "dbeta")
-        assert_close(dict(zip(names, found, strict=True)), dict(zip(names, expected, strict=True)), tolerance)
-
-
-@pytest.mark.smoke
-@given(
-    shape=channel_shapes(),
-    seed=SEEDS,
-    dtype=st.sampled_from(["float32", "float64"]),
-    affine=st.booleans(),
-    layout=st.sampled_from(LAYOUTS),
-)
-@with_device
-def test_kernels_equal_their_references(cuda, shape, seed, dtype, affine, layout):
-    x, dy, mean, var, gamma, beta = draw(shape, seed, dtype)
-    gamma, beta = (gamma, beta) if affine else (None, None)
-    compare_with_references(x, dy, mean, var, gamma, beta, TOLERANCE[dtype], layout)
+    names = ("dx", "dgamma", "dbeta")
+    for name, moments in (("backward", found[:2]), ("backward_fixed", (running_mean, running_var))):
+        arguments = dy, x, *moments, gamma, eps
+        gradients = dict(zip(names, getattr(kernels, name)(*arguments), strict=True))
+        assert_close(gradients, dict(zip(names, exactly(getattr(batch, name), *arguments), strict=True)), tolerance)
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SEVERAL_PARTS)
-def test_kernels_equal_their_references_over_several_parts(cuda, shape, dtype):
-    compare_with_references(*draw(shape, 1, dtype, offset=3.0), tolerance=TOLERANCE[dtype])
-
-
-def test_the_references_are_the_layer():
-    """In float64 on the host, where nothing is fused."""
-    x, dy, running_mean, running_var, gamma, beta = draw((5, 3, 4), 0, "float64")
-    layer = BatchNorm(3, eps=0.05, momentum=0.3, dtype="float64")
-    layer.running_mean, layer.running_var = running_mean, running_var
-    layer.gamma.value, layer.beta.value = gamma, beta
-    options = {"eps": 0.05, "momentum": 0.3}
-    y, mean, var, moved_mean, moved_var = batch_norm.reference_forward(
-        x, running_mean, running_var, gamma, beta, **options
-    )
-    dx, dgamma, dbeta = batch_norm.reference_backward(dy, x, mean, var, gamma, 0.05, True)
-    expected = {"y": y, "dx": dx, "running_mean": moved_mean, "running_var": moved_var, "gamma": dgamma, "beta": dbeta}
-    assert_close(outcome(layer, x, dy), expected, 1e-13)
-    y = batch_norm.reference_normalize(x, moved_mean, moved_var, gamma, beta, 0.05)
-    dx, dgamma, dbeta = batch_norm.reference_backward(dy, x, moved_mean, moved_var, gamma, 0.05, False)
-    assert_close(outcome(layer.eval(), x, dy), {"y": y, "dx": dx, "gamma": dgamma, "beta": dbeta}, 1e-13)
+def test_kernels_equal_their_definitions_over_several_parts(cuda, shape, dtype):
+    compare_with_definitions(*draw(shape, 1, dtype, offset=3.0), tolerance=TOLERANCE[dtype])
 
 
 # --- the layer on a device --------------------------------------------------------------------------
@@ -190,7 +148,7 @@ def test_gradients_over_several_parts(cuda):
 @pytest.mark.smoke
 @pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
 def test_launches(cuda, shape):
-    """What the table of uanref.kernels.batch_norm says."""
+    """What the table of uanref.kernels.cuda.batch says."""
     if not cuda.counts:
         pytest.skip("a real device does not count launches")
     layer = BatchNorm(2).to("cupy")
@@ -235,17 +193,16 @@ def test_a_million_samples_of_a_channel_keep_many_blocks_busy(cuda):
     assert blocks == {"batch_norm_moments": 245, "batch_norm_merge": 1, "batch_norm_normalize": 245}
 
 
-def test_without_fusion_none_is_launched_and_the_numbers_are_the_same(cuda):
+def test_the_definitions_launch_none_and_the_numbers_are_the_same(cuda):
     x, dy, *_ = draw((4, 2, 6), 0, "float64")
     layer = shake(BatchNorm(2, dtype="float64"), 0)
-    with backend.fused(False):
+    with backend.plain():
         if cuda.counts:
             with cuda.counting() as counts:
                 plain = on_cuda(layer, x, dy)
             assert not {launched.name for launched in counts.launches} & {*FORWARD, *BACKWARD}
         plain = on_cuda(layer, x, dy)
-    fused = on_cuda(layer, x, dy)
-    assert_close(fused, {name: backend.to_host(value) for name, value in plain.items()}, 1e-13)
+    assert_close(on_cuda(layer, x, dy), {name: backend.to_host(value) for name, value in plain.items()}, 1e-13)
 
 
 def test_the_same_input_gives_the_same_bits(cuda):
@@ -282,29 +239,31 @@ def test_arrays_per_channel_of_another_kind(cuda):
     x, _, mean, var, gamma, beta = draw((4, 3, 2), 0, "float32")
     (x_,) = to_cuda(x)
     odd = to_cuda(mean.astype("float64"), var.repeat(2), gamma[:1], beta)
-    found = batch_norm.normalize(x_, odd[0], odd[1][::2], odd[2], odd[3], 0.1)
-    expected = batch_norm.reference_normalize(x, mean, var, gamma[:1].repeat(3), beta, 0.1)
+    found = kernels.normalize(x_, odd[0], odd[1][::2], odd[2], odd[3], 0.1)
+    expected = exactly(batch.normalize, x, mean, var, gamma[:1].repeat(3), beta, 0.1)[0]
     assert_close({"y": found}, {"y": expected}, 1e-5)
     with pytest.raises(ValueError, match="broadcast"):
-        batch_norm.normalize(x_, *to_cuda(mean[:2], var, gamma, beta), 0.1)
+        kernels.normalize(x_, *to_cuda(mean[:2], var, gamma, beta), 0.1)
 
 
 def test_more_channels_than_blocks_fit_along_an_axis(cuda):
-    rows = backend.module("cupy").empty((1, batch_norm.CHANNELS, 1), dtype="float32")
-    assert batch_norm.serves(rows)
-    assert not batch_norm.serves(backend.module("cupy").empty((1, batch_norm.CHANNELS + 1, 1), dtype="float32"))
-    x, dy, *_ = draw((2, batch_norm.CHANNELS + 1), 0, "float64")
-    layer = BatchNorm(batch_norm.CHANNELS + 1, eps=0.05, dtype="float64")
+    one, several = (backend.module("cupy").ones(kernels.CHANNELS + more, dtype="float32") for more in (0, 1))
+    assert kernels.normalize(one[None, :, None], one, one, None, None, 0.1) is not NotImplemented
+    assert kernels.normalize(several[None, :, None], several, several, None, None, 0.1) is NotImplemented
+    x, dy, *_ = draw((2, kernels.CHANNELS + 1), 0, "float64")
+    layer = BatchNorm(kernels.CHANNELS + 1, eps=0.05, dtype="float64")
     assert_close(on_cuda(layer, x, dy), in_float64(layer, x, dy), 1e-12)
 
 
-def test_the_kernels_serve_devices_alone():
-    assert not batch_norm.serves(draw_array((2, 3, 1), 0))
+def test_a_part_is_a_whole_number_of_steps():
     assert launch.CHUNK % launch.THREADS == 0
 
 
 # --- where floating point is thin -------------------------------------------------------------------
-# The properties of tests/norms/test_numerics.py.
+# The properties of tests/norms/test_numerics.py, by the kernels and by the definitions.
+
+# A channel of this number alone: the kernels' mean is that number to the bit, a plain sum's need not be.
+BEYOND_THE_DEFINITIONS = {"test_constant_channels": [(1e-38, "float64")]}
 
 
 def assert_finite(found):
@@ -314,7 +273,7 @@ def assert_finite(found):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("exponent", [-30, -20, -10, 10, 15, 18, 20, 30])
-def test_scales(cuda, exponent, dtype):
+def test_scales(cuda, plain, exponent, dtype):
     x = (10.0**exponent * draw_array((6, 4, 3, 3), 0)).astype(dtype)
     dy = draw_array(x.shape, 1, dtype=dtype)
     layer = BatchNorm(4, dtype=dtype)
@@ -328,7 +287,7 @@ def test_scales(cuda, exponent, dtype):
 
 
 @pytest.mark.parametrize("exponent", [19.5, 20, 30, 37])
-def test_a_variance_beyond_the_format_saturates(cuda, exponent):
+def test_a_variance_beyond_the_format_saturates(cuda, plain, exponent):
     x, dy = draw((6, 2, 700), 0, "float32")[:2]
     found = on_cuda(BatchNorm(2, momentum=0.5), np.float32(10.0**exponent) * np.sign(x), dy)
     assert_finite(found)
@@ -339,8 +298,10 @@ def test_a_variance_beyond_the_format_saturates(cuda, exponent):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e-38, 3.3e7, -7e11, 1.7e15])
-def test_constant_channels(cuda, value, dtype):
+def test_constant_channels(cuda, plain, value, dtype):
     """Exactly: y is beta and the variance 0, over one part and over several."""
+    if plain and (value, dtype) in BEYOND_THE_DEFINITIONS["test_constant_channels"]:
+        pytest.skip("holds for faster versions alone")
     for shape in ((6, 3, 3, 3), (3, 3, 3000)):
         layer, x = shake(BatchNorm(3, momentum=1.0, dtype=dtype), 0), draw_array(shape, 0, dtype=dtype)
         x[:, 1:] = value
@@ -357,7 +318,7 @@ def test_constant_channels(cuda, value, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("place", [0, 2, 4500])
 @pytest.mark.parametrize("outlier", [1e4, 1e8, 1e15, -1e20, 1e30])
-def test_one_huge_outlier(cuda, outlier, place, dtype):
+def test_one_huge_outlier(cuda, plain, outlier, place, dtype):
     """Wherever it is, also where it is the sample that distances are taken from."""
     x, dy = draw((1, 2, 5000), 0, dtype)[:2]
     x[0, 1, place] = outlier
@@ -373,10 +334,9 @@ def test_one_huge_outlier(cuda, outlier, place, dtype):
 def test_far_from_zero(cuda, shape, offset):
     """The moments keep their digits: the variance, and the mean in units of the standard deviation."""
     x = draw(shape, 0, "float32", offset=offset)[0]
-    _, mean, var, *_ = batch_norm.reference_forward(
-        x.astype("float64"), np.zeros(2), np.ones(2), None, None, eps=0.0, momentum=0.0
-    )
-    found = batch_norm.moments(*to_cuda(x, np.zeros(2, "f4"), np.ones(2, "f4")), 0.0)
+    arguments = *to_cuda(x.reshape(*x.shape[:2], -1), np.zeros(2, "f4"), np.ones(2, "f4")), 0.0
+    mean, var, *_ = exactly(batch.statistics, *arguments)
+    found = kernels.statistics(*arguments)
     np.testing.assert_allclose(backend.to_host(found[1]), var, rtol=1e-5)
     np.testing.assert_allclose(backend.to_host(found[0]), mean, rtol=1e-7)
 
@@ -384,18 +344,18 @@ def test_far_from_zero(cuda, shape, offset):
 def test_a_variance_is_not_below_zero_where_squares_underflow(cuda):
     """Not even -0, whose inverse root would be minus infinity for eps = 0."""
     x = (1e-30 * draw_array((1, 50, 30), 0)).astype("float32")
-    _, var, _, moved = batch_norm.moments(*to_cuda(x, np.zeros(50, "f4"), np.zeros(50, "f4")), 1.0)
+    _, var, _, moved = kernels.statistics(*to_cuda(x, np.zeros(50, "f4"), np.zeros(50, "f4")), 1.0)
     assert not np.signbit(backend.to_host(var)).any()
     assert not np.signbit(backend.to_host(moved)).any()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_subnormal_inputs(cuda, dtype):
+def test_subnormal_inputs(cuda, plain, dtype):
     x = (0.01 * np.finfo(dtype).tiny * draw_array((6, 4, 3, 3), 0)).astype(dtype)
     assert_finite(on_cuda(BatchNorm(4, dtype=dtype), x, draw_array(x.shape, 1, dtype=dtype)))
 
 
-def test_nan_and_infinity_stay_visible_in_their_channel(cuda):
+def test_nan_and_infinity_stay_visible_in_their_channel(cuda, plain):
     x, dy = draw((3, 3, 4), 0, "float32")[:2]
     x[1, 0, 2], x[0, 2, 0] = np.nan, np.inf
     found = {name: backend.to_host(array) for name, array in on_cuda(BatchNorm(3), x, dy).items()}
@@ -409,7 +369,7 @@ def test_nan_and_infinity_stay_visible_in_their_channel(cuda):
 
 
 @pytest.mark.parametrize("offset", [0.0, 100.0])
-def test_a_million_samples_in_float32(cuda, offset):
+def test_a_million_samples_in_float32(cuda, plain, offset):
     x = (offset + draw_array((1, 1, 1000, 1000), 0)).astype("float32")
     dy = draw_array(x.shape, 1, dtype="float32")
     layer = BatchNorm(1)

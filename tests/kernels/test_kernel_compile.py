@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 from support import nvrtc
 from support.requirements import require_nvrtc
 
-from uanref.kernels import launch
+from uanref import kernels
+from uanref.kernels.cuda import launch
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = (75, 90)  # Turing, Hopper
@@ -29,13 +31,18 @@ def sources() -> list[str]:
 
 
 def variants(file: str) -> tuple[dict[str, int], ...]:
-    """Return the constants that ``uanref/kernels/<file>.py`` compiles its source with: its ``VARIANTS``, or none."""
-    module = importlib.import_module(f"uanref.kernels.{file}")
-    return getattr(module, "VARIANTS", ({},))
+    """Return the constants that a source is compiled with: the ``VARIANTS`` of the module that launches it, or none."""
+    (name,) = launchers(file)
+    return getattr(importlib.import_module(f"uanref.kernels.cuda.{name}"), "VARIANTS", ({},))
+
+
+def launchers(file: str) -> list[str]:
+    """Return the modules that ask for kernels of ``<file>.cu``."""
+    return [path.stem for path in sorted(_folder().glob("*.py")) if f'kernel("{file}"' in path.read_text("utf-8")]
 
 
 def _folder() -> Path:
-    return Path(str(resources.files("uanref.kernels")))
+    return Path(str(resources.files("uanref.kernels.cuda")))
 
 
 def _combinations() -> list[object]:
@@ -71,8 +78,8 @@ def _without_bounds(source: str) -> str:
 
 
 @pytest.mark.parametrize("file", sources())
-def test_a_source_stands_beside_the_module_that_launches_it(file):
-    assert (_folder() / f"{file}.py").is_file()
+def test_a_source_is_launched_by_one_module_beside_it(file):
+    assert len(launchers(file)) == 1
     assert all(isinstance(value, int) for constants in variants(file) for value in constants.values())
 
 
@@ -149,7 +156,7 @@ def _texts(folder: Path) -> dict[str, str]:
 
 def test_the_installed_package_has_every_source():
     # On CI the package under test is a wheel's, so that this compares what was packed with what lies here.
-    here = _texts(ROOT / "uanref" / "kernels")
+    here = _texts(ROOT / "uanref" / "kernels" / "cuda")
     assert "common.cuh" in here
     assert _texts(_folder()) == here
 
@@ -164,11 +171,14 @@ def test_a_built_package_has_every_source(tmp_path):
     shutil.copytree(ROOT / "uanref", project / "uanref", ignore=shutil.ignore_patterns("__pycache__"))
     build = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "build_py", "--build-lib", "built"]
     subprocess.run(build, cwd=project, check=True, capture_output=True, text=True)
-    assert _texts(project / "built" / "uanref" / "kernels") == _texts(ROOT / "uanref" / "kernels")
+    place = Path("uanref") / "kernels" / "cuda"
+    assert _texts(project / "built" / place) == _texts(ROOT / place)
 
 
 def test_the_kernels_modules_need_no_cupy():
-    names = [f"uanref.kernels.{path.stem}" for path in sorted(_folder().glob("*.py")) if path.stem != "__init__"]
+    found = pkgutil.walk_packages(kernels.__path__, "uanref.kernels.")
+    names = [info.name for info in found]
+    assert {f"uanref.kernels.cuda.{launcher}" for file in sources() for launcher in launchers(file)} < set(names)
     code = "import importlib, sys; sys.modules['cupy'] = None\nfor name in sys.argv[1:]: importlib.import_module(name)"
     done = subprocess.run([sys.executable, "-c", code, "uanref.kernels", *names], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy's kernels: the array code's numbers, in three launches, whatever the order of the threads."""
+"""Softmax cross-entropy's kernels: many classes and rows, extremes, three launches, any order of threads."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from support.arrays import LAYOUTS, close, draw_array
+from support.arrays import draw_array
+from support.definitions import exactly
 from support.layouts import on_device
 
 from uanref import backend, gradcheck
-from uanref.kernels import softmax_cross_entropy as kernel
-from uanref.losses import SoftmaxCrossEntropy
+from uanref.kernels.cuda import losses as kernel
+from uanref.losses import SoftmaxCrossEntropy, cross_entropy, cross_entropy_backward
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
-CLASSES = st.one_of(st.integers(1, 40), st.sampled_from([127, 128, 129, 255, 257, 700]))
-LABELS = ("int64", "int32", "int8", "uint8", "uint64")
 
 
 @pytest.fixture(autouse=True)
@@ -34,46 +31,11 @@ def draw_targets(samples: int, classes: int, seed: int, kind: str) -> np.ndarray
     return rng.integers(0, min(classes, 128), samples).astype(kind)
 
 
-def run(logits: np.ndarray, targets: np.ndarray, smoothing: float, layout: str = "C") -> list[np.ndarray]:
+def run(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> list[np.ndarray]:
     """Loss, log p and gradient from the kernels, as host arrays."""
-    moved = on_device(targets, layout if targets.ndim == 2 else "strided")
-    loss, log_p = kernel.forward(on_device(logits, layout), moved, smoothing)
-    return [backend.to_host(a) for a in (loss, log_p, kernel.backward(log_p, moved, smoothing))]
-
-
-@given(
-    samples=st.integers(1, 6),
-    classes=CLASSES,
-    soft=st.booleans(),
-    labels=st.sampled_from(LABELS),
-    smoothing=st.sampled_from([0.0, 0.1, 1.0]),
-    scale=st.sampled_from([1.0, 30.0, 1e4]),
-    apart=st.sampled_from([0.0, -1e4, 1e4]),
-    dtype=st.sampled_from(["float64", "float32"]),
-    layout=st.sampled_from(LAYOUTS),
-    seed=st.integers(0, 10**6),
-)
-def test_kernels_equal_the_array_code(
-    samples: int, classes: int, soft: bool, labels: str, smoothing: float, scale: float, apart: float,
-    dtype: str, layout: str, seed: int,
-) -> None:  # fmt: skip
-    logits = draw_array((samples, classes), seed) * scale + apart * np.arange(samples)[:, None]
-    logits = logits.astype(dtype)
-    targets = draw_targets(samples, classes, seed, dtype if soft else labels)
-    exact = logits.astype("float64"), targets.astype("float64") if soft else targets
-
-    loss, log_p, d_logits = run(logits, targets, smoothing, layout)
-    expected_loss, expected_log_p = kernel.reference_forward(*exact, smoothing)
-    expected_d_logits = kernel.reference_backward(expected_log_p, exact[1], smoothing)
-
-    assert loss.shape == ()
-    for found, expected in (
-        (loss, expected_loss),
-        (log_p, expected_log_p),
-        (d_logits * samples, expected_d_logits * samples),
-    ):
-        assert found.dtype == dtype
-        assert close(found, expected, TOLERANCES[dtype])
+    moved = on_device(targets)
+    loss, log_p = kernel.cross_entropy(on_device(logits), moved, smoothing)
+    return [backend.to_host(a) for a in (loss, log_p, kernel.cross_entropy_backward(log_p, moved, smoothing))]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -86,10 +48,9 @@ def test_ten_thousand_classes(soft: bool, dtype: str) -> None:
 
 
 def host(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> list[np.ndarray]:
-    """What :func:`run` returns, from the array code in double precision."""
-    targets = targets.astype("float64") if targets.dtype.kind == "f" else targets
-    loss, log_p = kernel.reference_forward(logits.astype("float64"), targets, smoothing)
-    return [loss, log_p, kernel.reference_backward(log_p, targets, smoothing)]
+    """What :func:`run` returns, from the definition in double precision."""
+    loss, log_p = exactly(cross_entropy, logits, targets, smoothing)
+    return [loss, log_p, *exactly(cross_entropy_backward, log_p, targets, smoothing)]
 
 
 @pytest.mark.parametrize("classes", [40, 260])
@@ -130,14 +91,14 @@ def test_two_launches_forward_and_one_backward(soft: bool, classes: int, acceler
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("classes", [5, 130])
-def test_the_loss_by_kernels_is_the_loss_by_operations(soft: bool, classes: int) -> None:
+def test_the_loss_by_kernels_is_the_loss_as_defined(soft: bool, classes: int) -> None:
     logits, targets = draw_array((4, classes), 1), draw_targets(4, classes, 2, "float64" if soft else "int64")
     expected_criterion = SoftmaxCrossEntropy(0.2)
     expected = expected_criterion(logits, targets), expected_criterion.backward()
     moved = on_device(logits), on_device(targets)
-    for fused in (True, False):
+    for plain in (False, True):
         criterion = SoftmaxCrossEntropy(0.2)
-        with backend.fused(fused):
+        with backend.plain(plain):
             found = criterion(*moved), criterion.backward()
         for ours, value in zip(found, expected, strict=True):
             np.testing.assert_allclose(backend.to_host(ours), value, rtol=1e-12, atol=1e-15)
@@ -154,13 +115,13 @@ def test_the_gradient_is_the_derivative_on_the_device(soft: bool) -> None:
     assert report.ok, str(report)
 
 
-def test_a_backward_pass_takes_the_way_of_its_forward_pass() -> None:
+def test_a_backward_pass_may_go_another_way_than_its_forward_pass() -> None:
     logits, targets = (backend.to_device(draw_array((4, 3), seed), "cupy") for seed in (1, 2))
     criterion, gradients = SoftmaxCrossEntropy(0.3), []
-    for fused in (True, False):
-        with backend.fused(fused):
+    for plain in (False, True):
+        with backend.plain(plain):
             criterion.forward(logits, targets)
-        with backend.fused(not fused):
+        with backend.plain(not plain):
             gradients.append(backend.to_host(criterion.backward()))
     np.testing.assert_allclose(*gradients, rtol=1e-12, atol=1e-15)
 

@@ -405,6 +405,61 @@ def test_a_layer_with_parameters_stands_in_one_place(build) -> None:
         build(Linear(2, 2))
 
 
+def tied() -> tuple[Linear, Linear]:
+    first, second = Linear(2, 2, dtype="float64"), Linear(2, 2, dtype="float64")
+    second.weight = first.weight
+    return first, second
+
+
+class Twice(Layer):
+    """One Parameter under two names."""
+
+    def __init__(self) -> None:
+        super().__init__("float64")
+        self.one = self.other = self._new([1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda first, second: Sequential(first, second),
+        lambda first, second: Sequential(Sequential(first), ReLU(), Residual(second)),
+        lambda first, second: Residual(first, Sequential(second)),
+        lambda first, second: Sequential(Twice()),
+        lambda first, second: Residual(Twice()),
+    ],
+    ids=["side by side", "nested", "residual", "two names", "two names in a residual"],
+)
+def test_a_parameter_stands_in_one_place(build) -> None:
+    with pytest.raises(
+        ValueError, match=r"the same Parameter in two places, \w+ of a \w+ and \w+ of a \w+: the second"
+    ):
+        build(*tied())
+
+
+def test_parameters_tied_after_construction_are_refused_when_they_are_asked_for() -> None:
+    model = Sequential(Linear(2, 2), Residual(Linear(2, 2)))
+    state = model.state_dict()
+    model[1].body.weight = model[0].weight
+    for ask in (model.parameters, model.buffers, model.state_dict, lambda: model.load_state_dict(state)):
+        with pytest.raises(
+            ValueError, match=r"same Parameter in two places, 0\.weight and 1\.body\.weight: the second"
+        ):
+            ask()
+    with pytest.raises(ValueError, match="Twice got the same Parameter in two places, one and other"):
+        Twice().parameters()
+
+
+def test_layers_without_parameters_and_shared_arrays_may_stand_twice() -> None:
+    act, first, second = Tanh(), Linear(2, 2, dtype="float64"), Linear(2, 2, dtype="float64")
+    second.weight.value = first.weight.value  # one array, two parameters: each has its own gradient
+    model, x, dy = Sequential(first, act, second, act), draw_array((3, 2), 1), draw_array((3, 2), 2)
+    gradcheck.assert_ok(model, x, seed=1)
+    model.forward(x)
+    model.backward(dy)
+    assert (first.weight.grad != second.weight.grad).all()
+
+
 def test_a_gradient_must_have_the_outputs_dtype_and_leaves_the_pass_pending() -> None:
     layer = Linear(2, 2)
     y = layer.forward(draw_array((3, 2), 0, dtype="float32"))
@@ -421,8 +476,89 @@ def test_a_bad_state_changes_nothing() -> None:
     bad = {"gamma": np.full(3, 7.0), "beta": np.array(["a", "b", "c"])}
     with pytest.raises(TypeError, match="beta in the state holds <U1, expected numbers"):
         layer.load_state_dict(bad, strict=False)
+    with pytest.raises(TypeError, match="beta in the state holds bool, expected numbers"):
+        layer.load_state_dict(bad | {"beta": np.ones(3, dtype=bool)}, strict=False)
     for name, value in layer.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300])
+def test_a_state_that_the_layer_cannot_hold_changes_nothing(bad: float) -> None:
+    layer = BatchNorm(3)
+    before, state = everything(layer), shake(BatchNorm(3, dtype="float64"), 1).state_dict()
+    for name in ("gamma", "running_var"):
+        spoiled = state | {name: np.array([1.0, bad, 1.0])}
+        with pytest.raises(
+            ValueError, match=rf"{name} in the state holds (NaN or infinity|numbers that float32 cannot)"
+        ):
+            layer.load_state_dict(spoiled)
+        assert everything(layer) == before
+
+
+@pytest.mark.parametrize("bad", [0.5, 2, -1.0])
+def test_a_flag_in_a_state_is_yes_or_no(bad: float) -> None:
+    layer = Scale()
+    state = layer.state_dict() | {"seen": np.asarray(bad)}
+    with pytest.raises(ValueError, match="seen in the state holds numbers that bool cannot hold"):
+        layer.load_state_dict(state)
+    layer.load_state_dict(state | {"seen": np.asarray(1.0)})
+    assert layer.seen is True
+
+
+@pytest.mark.parametrize("where", ["value", "gradient", "buffer"])
+def test_a_number_that_another_dtype_cannot_hold_stops_the_conversion(where: str, device) -> None:
+    with backend.using(device.backend) as xp:
+        model = Sequential(Linear(3, 3, dtype="float64"), BatchNorm(3, dtype="float64"))
+        huge = xp.asarray([1.0, -1e300, 1.0])
+        if where == "value":
+            model[1].gamma.value = huge
+        elif where == "gradient":
+            model[1].gamma.grad = huge
+        else:
+            model[1].running_var = huge
+        before = everything(model)
+        name = {"value": r"1\.gamma", "gradient": r"the gradient of 1\.gamma", "buffer": r"1\.running_var"}[where]
+        with pytest.raises(
+            ValueError, match=rf"^{name} holds numbers beyond float32, where they would become infinite"
+        ):
+            model.to("float32")
+        assert everything(model) == before
+        assert {p.value.dtype.name for p in model.parameters().values()} == {"float64"}
+        assert model[0].dtype == model[1].dtype == "float64"
+
+
+def test_a_conversion_keeps_what_is_not_finite_already() -> None:
+    layer = Linear(2, 1, dtype="float64")
+    layer.weight.value = np.array([[math.nan, math.inf]])
+    np.testing.assert_array_equal(layer.to("float32").weight.value, np.array([[math.nan, math.inf]], dtype="float32"))
+
+
+def test_complex_numbers_become_real_only_where_they_are() -> None:
+    layer = Linear(2, 1, dtype="float64").to("complex128")
+    real = layer.weight.value.real.copy()
+    layer.weight.value = layer.weight.value + 1e-30j
+    with pytest.raises(ValueError, match="weight has imaginary parts, which float64 cannot hold"):
+        layer.to("float64")
+    layer.weight.value = real + 0j
+    np.testing.assert_array_equal(layer.to("float64").weight.value, real)
+
+
+def test_a_parameter_takes_gradients_of_its_own_kind() -> None:
+    parameter = Parameter(np.ones(2, dtype="float32"))
+    with pytest.raises(
+        TypeError, match=r"a parameter of float32 has a gradient of float64: convert it with grad\.astype"
+    ):
+        parameter.receive(np.ones(2))
+    with pytest.raises(TypeError, match="a masked array"):
+        parameter.receive(np.ma.masked_array([1.0, 2.0], [0, 1], dtype="float32"))
+    assert parameter.grad is None
+
+
+def test_a_parameter_without_axes_stays_an_array() -> None:
+    parameter = Parameter(np.array(2.0))
+    parameter.value = parameter.value - 0.5
+    assert type(parameter.value) is np.ndarray
+    assert parameter.value == 1.5
 
 
 def test_none_is_no_dtype() -> None:

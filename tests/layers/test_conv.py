@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from support import requirements
 from support.arrays import LAYOUTS, draw_array, shake
 
-from uanref import blocking, gradcheck
+from uanref import backend, gradcheck
+from uanref.kernels.cpu import blocks, threads
+from uanref.kernels.cpu import columns as cpu_columns
 from uanref.layers import conv
 from uanref.layers.conv import Conv2d
+from uanref.layers.window import Window
 
 FEW = settings(max_examples=max(10, settings.default.max_examples // 2))
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -114,44 +117,19 @@ def test_forward_and_gradients_are_pytorchs(sizes: dict, options: dict, seed: in
     np.testing.assert_array_equal(dy, before)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"kernel_size": 3, "padding": 1},
-        {"kernel_size": (2, 3), "padding": "same", "dilation": 2},
-        {"kernel_size": 1},
-        {"kernel_size": (3, 1), "padding": (2, 0)},
-    ],
-)
-def test_the_two_ways_back_agree(options: dict) -> None:
-    layer, x = Conv2d(3, 4, **options, dtype="float64"), draw_array((5, 3, 6, 7), 1)
-    dy = draw_array(layer.forward(x).shape, 2)
-    weight, window = layer.weight.value, layer._window
-    turned = window.turned()
-    assert turned is not None
-    ways = (
-        conv._gradients_by_correlation(x, dy, weight, turned),
-        conv._gradients_by_columns(x, dy, weight, window),
-    )
-    for one, other in zip(*ways, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
-
-
 def test_adding_columns_is_the_transpose_of_making_them() -> None:
     # <columns(x), c> = <x, add_columns(c)> for every x and c
-    window = conv._Window((2, 3), (2, 1), (1, 2), (1, 0, 2, 1))
-    x, added = draw_array((2, 3, 5, 6), 1), np.empty((2, 3, 5, 6))
-    columns = conv._columns(x, window, blocking.Scratch())
+    window, x = Window((2, 3), (2, 1), (1, 2), (1, 0, 2, 1)), draw_array((2, 3, 5, 6), 1)
+    columns = conv.columns(x, window)
     c = draw_array(columns.shape, 2)
-    conv._add_columns(c, window, added, blocking.Scratch())
+    added = conv.add_columns(c, x.shape, window)
     assert (columns * c).sum() == pytest.approx((x * added).sum(), rel=1e-12)
 
 
 def test_columns_of_a_small_image() -> None:
     x = np.arange(1.0, 7.0).reshape(1, 1, 2, 3)  # 1 2 3 / 4 5 6
-    window = conv._Window((2, 2), (1, 1), (1, 1), (0, 0, 0, 0))
-    patches = conv._columns(x, window, blocking.Scratch())[0].T
-    assert patches.tolist() == [[1, 2, 4, 5], [2, 3, 5, 6]]
+    columns = conv.columns(x, Window((2, 2), (1, 1), (1, 1), (0, 0, 0, 0)))
+    assert columns[0].T.tolist() == [[1, 2, 4, 5], [2, 3, 5, 6]]
 
 
 def test_same_puts_the_odd_zero_at_the_bottom_and_right() -> None:
@@ -161,15 +139,16 @@ def test_same_puts_the_odd_zero_at_the_bottom_and_right() -> None:
     assert layer.forward(x)[0, 0].tolist() == [[10, 6], [7, 4]]
 
 
+@pytest.mark.versions("threads")
 @pytest.mark.parametrize("outputs", [2, 9])  # both ways back
 def test_no_bit_depends_on_the_number_of_threads(outputs: int) -> None:
     layer = Conv2d(4, outputs, 3, padding=1)
     x = draw_array((40, 4, 24, 24), 1, dtype="float32")
-    assert x.size > blocking.THREADED_ELEMENTS
+    assert x.size > blocks.THREADED_ELEMENTS
     dy = draw_array((40, outputs, 24, 24), 2, dtype="float32")
     results = []
     for count in (1, 2, 3):
-        with blocking.limit_threads(count), blocking._blas().limit(limits=1, user_api="blas"):
+        with backend.limit_threads(count), threads._blas().limit(limits=1, user_api="blas"):
             y = layer.forward(x)
             dx = layer.backward(dy)
         results.append((y, dx, layer.weight.grad, layer.bias.grad))
@@ -178,13 +157,14 @@ def test_no_bit_depends_on_the_number_of_threads(outputs: int) -> None:
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.versions("blocks")
 def test_blocks_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = Conv2d(3, 5, 3, stride=2, padding=1, dtype="float64"), draw_array((11, 3, 9, 9), 1)
     dy = draw_array(layer.forward(x).shape, 2)
     results = []
     for samples in (1, 4, 11):
-        blocks = [slice(i, min(i + samples, 11)) for i in range(0, 11, samples)]
-        monkeypatch.setattr(conv, "sample_blocks", lambda *_, blocks=blocks: blocks)
+        cut = [slice(i, min(i + samples, 11)) for i in range(0, 11, samples)]
+        monkeypatch.setattr(cpu_columns, "sample_blocks", lambda *_, cut=cut: cut)
         layer.clear()
         y = layer.forward(x)
         results.append((y, layer.backward(dy), layer.weight.grad))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -96,6 +98,39 @@ def test_a_device_drops_the_same_entries_and_is_not_waited_for() -> None:
             found = moved.forward(on_device[0]), moved.backward(on_device[1])
         np.testing.assert_array_equal(backend.to_host(found[0]), y)
         np.testing.assert_array_equal(backend.to_host(found[1]), dx)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_dropped_is_0_whatever_it_was(dtype: str, device) -> None:
+    x = np.array([np.inf, -np.inf, np.nan, 1.0] * 8, dtype=dtype)
+    dy = np.roll(x, 1)
+    layer = Dropout(0.5, rng=np.random.default_rng(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y, dx = (
+            backend.to_host(a)
+            for a in (
+                layer.forward(backend.to_device(x, device.backend)),
+                layer.backward(backend.to_device(dy, device.backend)),
+            )
+        )
+    kept = np.random.default_rng(3).random(x.shape, dtype="float32") >= 0.5
+    assert all(0 < kept[i::4].sum() < 8 for i in range(4)), "every value must be both dropped and kept"
+    np.testing.assert_array_equal(y, np.where(kept, 2 * x, 0))
+    np.testing.assert_array_equal(dx, np.where(kept, 2 * dy, 0))
+
+
+def test_float32_is_float64_rounded(device) -> None:
+    x, dy = draw_array((6, 7), 1, dtype="float32"), draw_array((6, 7), 2, dtype="float32")
+    found = []
+    for dtype in ("float32", "float64"):
+        layer = Dropout(0.3)
+        y = layer.forward(backend.to_device(x.astype(dtype), device.backend))
+        dx = layer.backward(backend.to_device(dy.astype(dtype), device.backend))
+        assert y.dtype == dx.dtype == dtype
+        found.append((backend.to_host(y), backend.to_host(dx)))
+    for single, double in zip(*found, strict=True):
+        np.testing.assert_allclose(single, double, rtol=1e-6)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan"), float("inf")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from support import requirements
 from support.arrays import LAYOUTS, draw_array
 
-from uanref import gradcheck
+from uanref import backend, gradcheck
 from uanref.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 FEW = settings(max_examples=max(10, settings.default.max_examples // 2))
@@ -150,9 +152,60 @@ def test_padding_of_a_mean_counts() -> None:
     assert AvgPool2d(2, padding=1).forward(np.full((1, 1, 2, 2), 8.0))[0, 0].tolist() == [[2, 2], [2, 2]]
 
 
+@pytest.mark.parametrize("size", [8, 9, 64, 200])
+@pytest.mark.parametrize("level", [0.1, 252.3])
+def test_the_mean_of_a_constant_image_is_that_constant_however_large_the_window(level: float, size: int) -> None:
+    x = np.full((1, 1, size, size), level, "float32")
+    np.testing.assert_allclose(AvgPool2d(size).forward(x), x[:, :, :1, :1], rtol=2e-6)
+
+
 def test_nan_reaches_the_output() -> None:
     x = np.array([[1.0, np.nan], [2.0, 3.0]]).reshape(1, 1, 2, 2)
     assert all(np.isnan(layer.forward(x)).all() for layer in (MaxPool2d(2), AvgPool2d(2), GlobalAvgPool2d()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_infinite_gradient_reaches_the_winner_alone_and_a_nan_wins(dtype: str, device) -> None:
+    inf, nan = np.inf, np.nan
+    # windows of 2 x 2, side by side; the third and fourth hold NaN, the fifth -inf alone, the sixth inf
+    x = np.array([[1, 4, -3, 2, nan, 5, 1, 9, -inf, -inf, inf, 0], [3, 4, 7, 0, nan, 6, 0, nan, -inf, -inf, 1, inf]])
+    dy = np.array([inf, -inf, 0.75, inf, nan, -inf])
+    expected = np.zeros((2, 12))
+    for (row, column), value in zip([(0, 1), (1, 2), (0, 4), (1, 7), (0, 8), (0, 10)], dy, strict=True):
+        expected[row, column] = value
+    layer = MaxPool2d(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = layer.forward(backend.to_device(x.reshape(1, 1, 2, 12).astype(dtype), device.backend))
+        dx = layer.backward(backend.to_device(dy.reshape(1, 1, 1, 6).astype(dtype), device.backend))
+    np.testing.assert_array_equal(backend.to_host(y).ravel(), [4, 7, nan, nan, -inf, inf])
+    np.testing.assert_array_equal(backend.to_host(dx)[0, 0], expected)
+
+
+def test_a_nan_wins_every_window_that_sees_it_and_padding_none() -> None:
+    layer = MaxPool2d(3, stride=1, padding=1)
+    x, dy = draw_array((1, 1, 4, 4), 1), draw_array((1, 1, 4, 4), 2)
+    x[0, 0, 0, 0] = np.nan
+    y = layer.forward(x)
+    np.testing.assert_array_equal(np.isnan(y[0, 0]), [[True, True, False, False]] * 2 + [[False] * 4] * 2)
+    dx = layer.backward(dy)
+    assert dx[0, 0, 0, 0] == pytest.approx(dy[0, 0, :2, :2].sum())
+    assert dx.sum() == pytest.approx(dy.sum())
+
+
+@pytest.mark.parametrize(
+    "layer", [MaxPool2d(3, 2, 1), AvgPool2d(3, 2, 1), GlobalAvgPool2d()], ids=["max", "mean", "global"]
+)
+def test_float32_is_float64_rounded(layer: MaxPool2d, device) -> None:
+    x = draw_array((2, 3, 6, 7), 1, dtype="float32")
+    found: dict[str, list] = {}
+    for dtype in ("float32", "float64"):
+        y = layer.forward(backend.to_device(x.astype(dtype), device.backend))
+        dy = draw_array(y.shape, 2, dtype="float32").astype(dtype)
+        found[dtype] = [backend.to_host(a) for a in (y, layer.backward(backend.to_device(dy, device.backend)))]
+    for single, double in zip(found["float32"], found["float64"], strict=True):
+        assert single.dtype == "float32"
+        np.testing.assert_allclose(single, double, rtol=1e-6, atol=1e-6)
 
 
 def test_pixels_that_no_whole_window_covers_are_ignored() -> None:

@@ -11,24 +11,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uanref import backend, blocking, gradcheck
+from uanref import backend, gradcheck
 from uanref.backend import Array
-from uanref.experiments import check
 from uanref.gradcheck import LossLayer
+from uanref.kernels.cpu import blocks, sums
 from uanref.layers.base import Layer
 from uanref.layers.conv import Conv2d
 from uanref.layers.linear import Linear
 from uanref.layers.pooling import MaxPool2d
 from uanref.losses import SoftmaxCrossEntropy
-from uanref.norms.gaussian_mixture import Mixture, posterior, posterior_backward
+from uanref.norms.batch import BatchNorm
+from uanref.norms.group import GroupNorm
 from uanref.norms.layer import LayerNorm
 from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mixture_weights import Mixture, posterior, posterior_backward
 from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
+from uanref.verify import catalogue
 
 SEED = 0
 DIRECTIONS = 2
 SECONDS = 20.0
+WAYS = ("plain", "cut", "whole")
+"""Definitions alone; versions with the batch cut into samples, as one that exceeds the cache would be; versions."""
 
 
 class Case(NamedTuple):
@@ -38,13 +43,13 @@ class Case(NamedTuple):
         name: what it is.
         make: returns the layer, the same at every call.
         x: the input, float64.
-        cut: whether walks over the batch take one sample at a time, as they do for batches that exceed the cache.
+        way: one of :data:`WAYS`.
     """
 
     name: str
     make: Callable[[], Layer]
     x: Array
-    cut: bool
+    way: str
 
 
 class TooLong(Exception):
@@ -52,17 +57,17 @@ class TooLong(Exception):
 
 
 def cases() -> list[Case]:
-    """Return every case, each with the batch cut into samples and whole."""
+    """Return every case, each in every way."""
     whole = [
-        Case(case.name, case.make, np.random.default_rng(SEED).standard_normal(case.shape), False)
-        for case in check.cases()
+        Case(case.name, case.make, np.random.default_rng(SEED).standard_normal(case.shape), "")
+        for case in catalogue.cases()
     ]
-    return [case._replace(cut=cut) for case in (*whole, *_more()) for cut in (True, False)]
+    return [case._replace(way=way) for case in (*whole, *_more()) for way in WAYS]
 
 
 def _more() -> list[Case]:
     def case(name: str, make: Callable[[], Layer], *shape: int) -> Case:
-        return Case(name, make, np.random.default_rng(SEED).standard_normal(shape), False)
+        return Case(name, make, np.random.default_rng(SEED).standard_normal(shape), "")
 
     # The catalogue has no layers of two inputs.
     neighbours = [
@@ -73,6 +78,7 @@ def _more() -> list[Case]:
     return [
         case("Linear, called twice", lambda: Twice(Linear(4, 3, dtype="float64")), 5, 4),
         case("MaxPool2d 2 x 4 with ties", lambda: Twins(MaxPool2d((2, 4))), 2, 3, 4, 4),
+        Case("MaxPool2d, maxima of 0 at the edge", lambda: MaxPool2d(2, padding=1), _negative_but_for_a_corner(), ""),
         # 64 positions and more are multiplied sample by sample.
         case("Conv2d 3x3, 72 positions", lambda: Conv2d(2, 3, 3, padding=1, dtype="float64"), 3, 2, 9, 8),
         case("Conv2d stride 1 and 2, 72 positions", lambda: Conv2d(2, 3, 2, (1, 2), dtype="float64"), 3, 2, 10, 16),
@@ -85,6 +91,14 @@ def _more() -> list[Case]:
             6,
         ),
         case("LayerNorm, one sample", lambda: LayerNorm(3, dtype="float64"), 1, 3, 4),
+        # An eps that shows in float32, too.
+        case("BatchNorm, large eps", lambda: BatchNorm(3, eps=0.5, dtype="float64"), 4, 3, 2),
+        case("BatchNorm eval, large eps", lambda: BatchNorm(3, eps=0.5, dtype="float64").eval(), 4, 3, 2),
+        case("GroupNorm, large eps", lambda: GroupNorm(2, 4, eps=0.5, dtype="float64"), 3, 4, 2),
+        case("BatchNorm, one sample", lambda: BatchNorm(3, dtype="float64"), 1, 3, 4),
+        case("GroupNorm, one sample", lambda: GroupNorm(2, 4, dtype="float64"), 1, 4, 3),
+        case("ModeNorm, one sample", lambda: ModeNorm(3, 2, dtype="float64"), 1, 3, 4),
+        case("UAN, one sample", lambda: UAN(3, dtype="float64"), 1, 3, 4),
         case("UAN, a component without samples", lambda: _without_samples("channel"), 5, 2),
         case("UAN joint, a component without samples", lambda: _without_samples("joint"), 5, 2),
         case("SoftmaxCrossEntropy, unnormalized", lambda: LossLayer(SoftmaxCrossEntropy(), unnormalized), 5, 4),
@@ -94,6 +108,13 @@ def _more() -> list[Case]:
         case("posterior, joint", lambda: Posterior(3, 2, 1), 4, 2, 3),
         *(neighbours if importlib.util.find_spec("uanref.neighbours") else []),
     ]
+
+
+def _negative_but_for_a_corner() -> Array:
+    """Return images whose first pixel is 0: the maximum of its window, and equal to the zeros of other paddings."""
+    x = -0.1 - np.abs(np.random.default_rng(SEED).standard_normal((2, 2, 4, 4)))
+    x[:, :, 0, 0] = 0.0
+    return x
 
 
 def _frozen(layer: MixtureNorm) -> Layer:
@@ -187,7 +208,7 @@ class Posterior(Layer):
         self.variance = self._new(draw.uniform(0.5, 2.0, (components, channels)))
 
     def forward(self, x: Array) -> Array:
-        mixture = Mixture(self.log_prior.value, self.mean.value, self.variance.value, x.shape[2])
+        mixture = Mixture(self.log_prior.value, self.mean.value, self.variance.value)
         tau = posterior(x, mixture)
         self._keep(tau, x, mixture)
         return tau
@@ -205,22 +226,37 @@ class Posterior(Layer):
 def passes(case: Case) -> bool:
     """Run the gradient check of one case and tell whether it passes."""
     with surroundings(case):
-        report = gradcheck.check(case.make(), case.x, seed=SEED, directions=DIRECTIONS, jacobian=False)
+        report = gradcheck.check(case.make(), case.x, seed=SEED, directions=DIRECTIONS, jacobian=False, at="given")
     return report.ok
 
 
-def claims(case: Case) -> dict[str, Array]:
-    """Return what the check of this case holds against numerical derivatives: the gradients for its dy, and y."""
+def claims(case: Case, at: str = "float64") -> dict[str, Array]:
+    """Return what the check of this case holds against numerical derivatives: the gradients for its dy, and y.
+
+    ``at``: ``"float64"`` computes as the check does; ``"float32"`` in float32; ``"float32 point"`` in float64, with
+    parameters, x and dy rounded to float32. The latter two tell the buffers too.
+    """
+    single = at != "float64"
     with surroundings(case):
         layer = case.make()
+        x = case.x.copy()
+        if single:
+            layer, x = layer.to("float32"), x.astype("float32")
+        if at == "float32 point":
+            layer, x = layer.to("float64"), x.astype("float64")
         if any(module.training for _, module in layer.modules()):
-            layer.forward(case.x.copy())  # settles data-dependent starts, as the check does
+            layer.forward(x.copy())  # settles data-dependent starts, as the check does
             layer.clear()
-        y = layer.forward(case.x.copy())
+        y = layer.forward(x.copy())
         dy = gradcheck.upstream(y.shape, SEED)
+        if single:
+            dy = dy.astype("float32").astype(y.dtype)
         found = {"y": y.copy(), "x": layer.backward(dy)}
-    missing = np.full(1, np.nan)
-    return found | {name: missing if p.grad is None else p.grad for name, p in layer.parameters().items()}
+        missing = np.full(1, np.nan)
+        found |= {name: missing if p.grad is None else p.grad for name, p in layer.parameters().items()}
+        if single:
+            found |= {name: np.asarray(value, dtype=np.float64) for name, value in layer.buffers().items()}
+    return found
 
 
 def outputs(case: Case) -> Array:
@@ -231,15 +267,32 @@ def outputs(case: Case) -> Array:
 
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
-    """Cut the batch if the case says so, fill new arrays with NaN, keep NumPy quiet and watch the time."""
-    samples, empty = blocking.BLOCK_SAMPLES, np.empty
-    blocking.BLOCK_SAMPLES = 1 if case.cut else samples
-    np.empty = _poisoned(empty)  # type: ignore[assignment]
+    """Let the definitions run or the versions, cut the batch if the case says so, and see to :func:`watched`."""
+    samples = blocks.BLOCK_SAMPLES
+    blocks.BLOCK_SAMPLES = 1 if case.way == "cut" else samples
     try:
-        with np.errstate(all="ignore"), blocking.limit_threads(1), _watched(SECONDS):
+        with backend.plain(case.way == "plain"), backend.limit_threads(1), watched():
             yield
     finally:
-        blocking.BLOCK_SAMPLES, np.empty = samples, empty
+        blocks.BLOCK_SAMPLES = samples
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Fill new arrays with NaN, forget what is kept between calls, keep NumPy quiet and watch the time."""
+    empty = np.empty
+    forget()
+    np.empty = _poisoned(empty)  # type: ignore[assignment]
+    try:
+        with np.errstate(all="ignore"), _timed(SECONDS):
+            yield
+    finally:
+        np.empty = empty
+
+
+def forget() -> None:
+    """Let be computed again what is kept between calls."""
+    sums._ones.cache_clear()
 
 
 def _poisoned(empty: Any) -> Callable[..., Array]:
@@ -255,7 +308,7 @@ def _poisoned(empty: Any) -> Callable[..., Array]:
 
 
 @contextlib.contextmanager
-def _watched(seconds: float) -> Iterator[None]:
+def _timed(seconds: float) -> Iterator[None]:
     """Raise :class:`TooLong` if the block takes longer (where signals can be had: the main thread, not Windows)."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield

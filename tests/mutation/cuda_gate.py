@@ -1,4 +1,4 @@
-"""Slip by slip through the kernels: noticed where the device differs from the host, listed as equivalent, or survived.
+"""Slip by slip through the kernels: noticed where the device differs from the definitions, listed, or survived.
 
 The device is the emulator. Each slip runs in a forked process of its own: one that writes past the end of an array, or
 that never ends, takes nothing else down.
@@ -31,11 +31,17 @@ from mutation.gate import Outcome, Verdict, check_list, load_equivalent
 from mutation.targets import ROOT, Target
 from uanref import backend, kernels
 from uanref.backend import Array
-from uanref.kernels import launch
+from uanref.kernels import cuda
+from uanref.kernels.cuda import launch
 
-FOLDER = ROOT / "kernels"
+PLACE = "kernels/cuda"
+FOLDER = ROOT / PLACE
 EQUIVALENT = Path(__file__).with_name("cuda_equivalent.toml")
 CHUNK = 8  # slips that a process takes at a time
+VARIANTS = {
+    "mixture_transform": "mixture_launch",
+    "softmax_cross_entropy": "losses",
+}  # where a source's constants stand
 EVERY = 8  # one slip in so many is examined by the tests: about 250
 SECONDS = 5  # of processor time for one case, which takes a fraction of one
 
@@ -169,19 +175,19 @@ def make_plan(numbers: list[int]) -> Plan:
 
 
 def _asks_for_kernels(i: int) -> bool:
-    """Tell from a run on the host whether a case asks if kernels could serve it."""
-    asked = []
+    """Tell from a run on the host whether a case runs a definition that has a version in CUDA."""
+    asked: list[str] = []
 
-    def serves(*arrays: Array | None) -> bool:
-        asked.append(arrays)
-        return False
+    def versions(module: str, name: str, where: str) -> tuple[Callable[..., Any], ...]:
+        asked.extend(v.__module__ for v in original(module, name, "cupy") if v.__module__.startswith(cuda.__name__))
+        return ()
 
-    originals = launch.serves, kernels.serves
-    launch.serves = kernels.serves = serves
+    original = kernels.versions
+    kernels.versions = versions  # type: ignore[assignment]
     try:
-        _expected(i)
+        catalogue()[i].compute("numpy")
     finally:
-        launch.serves, kernels.serves = originals
+        kernels.versions = original
     return bool(asked)
 
 
@@ -189,7 +195,7 @@ def _fault(i: int) -> str:
     """Run a case on the device and tell what is wrong, if anything."""
     error = cuda_cases.worst(catalogue()[i].run("cupy"), _expected(i))
     if not error <= cuda_cases.TOLERANCE:
-        return f"device and host differ by {error:.1e}"
+        return f"device and definitions differ by {error:.1e}"
     if not _memory().intact():
         return "something was written outside of an array"
     return ""
@@ -202,11 +208,12 @@ def gaps(plan: Plan, chosen: Iterable[str]) -> list[str]:
         if not file.endswith(".cu"):
             continue
         name = file.removesuffix(".cu")
-        declared = getattr(importlib.import_module(f"uanref.kernels.{name}"), "VARIANTS", ({},))
+        owner = VARIANTS.get(name, "")
+        declared = importlib.import_module(f"{cuda.__name__}.{owner}").VARIANTS if owner else ({},)
         compiled = {module[2] for modules in plan.modules.values() for module in modules if module[0] == name}
         for constants in sorted(compiled):
             if dict(constants) not in declared:
-                errors.append(f"{file} is compiled with {dict(constants)}, which VARIANTS of {name}.py does not have")
+                errors.append(f"{file} is compiled with {dict(constants)}, which no VARIANTS declare")
         for kernel in re.findall(r"__global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(", _text(file)):
             if (name, kernel) not in plan.kernels:
                 errors.append(f"no case launches {kernel} of {file}")
@@ -290,25 +297,37 @@ def examine_all(plan: Plan, file: str, chosen: list[int]) -> list[Outcome]:
             order.remove(i)
             order.insert(0, i)
         by = "" if status == "survived" else catalogue()[i].name
-        outcomes.append(Outcome(Target(f"kernels/{file}", slip.function), slip.operator, slip.text, status, by))
+        outcomes.append(Outcome(Target(f"{PLACE}/{file}", slip.function), slip.operator, slip.text, status, by))
     return outcomes
 
 
 # --- all of them ------------------------------------------------------------------------------------
 
 
-def sample(only: str = "", every: int = EVERY, turn: int = 0) -> dict[str, list[int]]:
+def sample(only: str = "", every: int = EVERY, turn: int = 0, names: set[str] | None = None) -> dict[str, list[int]]:
     """Choose slips: per file the positions in :func:`slips_of`.
 
     Each slip has its turn by its name, so that a change elsewhere does not exchange the sample.
+
+    Args:
+        only: of the slips whose file, function and text contain this.
+        every: one slip in ``every`` is chosen.
+        turn: which ones, below ``every``.
+        names: if given, these slips and no others.
     """
     chosen: dict[str, list[int]] = {}
     for file in files():
         for k, slip in enumerate(slips_of(file)):
-            name = f"kernels/{file}: {slip.function}: {slip.text}"
-            if only in name and zlib.crc32(name.encode()) % every == turn:
+            name = f"{PLACE}/{file}: {slip.function}: {slip.text}"
+            is_due = zlib.crc32(name.encode()) % every == turn if names is None else name in names
+            if only in name and is_due:
                 chosen.setdefault(file, []).append(k)
     return chosen
+
+
+def survivors(output: str) -> set[str]:
+    """Return the names of the slips that survived an earlier run, listed as equivalent or not, from its output."""
+    return set(re.findall(r"^survived +\w+ +(.+?) +\[\]$", output, flags=re.MULTILINE))
 
 
 def run(
@@ -317,17 +336,16 @@ def run(
     every: int = EVERY,
     turn: int = 0,
     note: Callable[[Outcome], None] = lambda outcome: None,
+    names: set[str] | None = None,
 ) -> Verdict:
     """Examine a sample of the kernels' slips.
 
     Args:
-        only: of the slips whose file, function and text contain this.
         processes: how many work at a time.
-        every: one slip in ``every`` is examined: 1 for all.
-        turn: which ones, below ``every``.
         note: is told each outcome.
+        only, every, turn, names: which slips, as in :func:`sample`; ``every=1`` for all.
     """
-    chosen = sample(only, every, turn)
+    chosen = sample(only, every, turn, names)
     with _processes(processes) as pool:
         numbers = range(len(catalogue()))
         shares = list(pool.map(make_plan, [list(numbers[i::processes]) for i in range(processes)]))
@@ -367,7 +385,7 @@ def in_a_process(task: Callable[[T], R], argument: T) -> R:
 
 def stale(equivalent: dict[str, str]) -> list[str]:
     """Return which listed slips do not exist (any more)."""
-    names = {f"kernels/{file}: {slip.function}: {slip.text}" for file in files() for slip in slips_of(file)}
+    names = {f"{PLACE}/{file}: {slip.function}: {slip.text}" for file in files() for slip in slips_of(file)}
     return [f"listed as equivalent but there is no such slip: {name}" for name in equivalent if name not in names]
 
 
@@ -375,11 +393,9 @@ def _install() -> None:
     """Prepare a process: the emulator, memory that tells, results in one order."""
     from support import cupysim
 
-    from uanref import blocking
-
     cupysim.install()
     _memory()
-    blocking._threads = 1
+    backend._threads = 1
 
 
 @functools.cache

@@ -92,10 +92,13 @@ class Plan:
     Attributes:
         targets: each with the numbers of its cases in :func:`mutation.cases.cases`, small inputs first.
         errors: backward functions without a case.
+        forward, backward: every function that a pass runs, with the numbers of the cases.
     """
 
     targets: dict[Target, list[int]]
     errors: list[str]
+    forward: dict[Target, list[int]] = field(default_factory=dict)
+    backward: dict[Target, list[int]] = field(default_factory=dict)
 
 
 @functools.cache
@@ -114,7 +117,8 @@ def plan() -> Plan:
     for i in order:
         case = catalogue()[i]
         for found, called in zip((forward, backward), _calls(case), strict=True):
-            for target in called:
+            # A definition is judged where definitions run, a version where versions do.
+            for target in called if case.way == "plain" else filter(lambda target: target.is_version, called):
                 found.setdefault(target, []).append(i)
     targets: dict[Target, list[int]] = {}
     for target in functions():
@@ -123,8 +127,8 @@ def plan() -> Plan:
         elif target in backward and (target.is_named_backward or target not in forward):
             targets[target] = backward[target]
         elif target.is_named_backward:
-            errors.append(f"no case of uanref.experiments.check runs {target}: give the catalogue one")
-    return Plan(targets, errors)
+            errors.append(f"no case of uanref.verify.catalogue runs {target}: give the catalogue one")
+    return Plan(targets, errors, forward, backward)
 
 
 def _calls(case: Case) -> tuple[set[Target], set[Target]]:
@@ -133,15 +137,17 @@ def _calls(case: Case) -> tuple[set[Target], set[Target]]:
         layer = case.make()
         shape = layer.forward(case.x.copy()).shape
         layer.clear()
+        checks.forget()
         forward = calls(lambda: layer.forward(case.x.copy()))
         dy = np.random.default_rng(checks.SEED).standard_normal(shape)
+        checks.forget()
         return forward, calls(lambda: layer.backward(dy))
 
 
 @functools.cache
-def slips(target: Target) -> list[Mutation]:
-    """Return every slip of one function."""
-    return mutations(target.tree)
+def slips(target: Target, on_device: bool = False) -> list[Mutation]:
+    """Return every slip of one function, ``on_device`` also those that only show there."""
+    return mutations(target.tree, on_device)
 
 
 # --- one slip ---------------------------------------------------------------------------------------
@@ -241,7 +247,7 @@ def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
     outcomes = [outcome for part in parts for outcome in part if outcome.status != "forward"]
     equivalent = load_equivalent()
     whole = every == 1
-    in_scope = {slip: reason for slip, reason in equivalent.items() if only in slip.rpartition(": ")[0]}
+    in_scope = listed_for(found.targets, equivalent, only)
     errors = [error for error in found.errors if only in error]
     if whole:
         used = sorted({i for target, numbers in found.targets.items() if only in str(target) for i in numbers})
@@ -270,6 +276,12 @@ def load_equivalent(path: Path = EQUIVALENT) -> dict[str, str]:
                 raise ValueError(f"{path.name} lists {slip!r} twice")
             listed[slip] = reason
     return listed
+
+
+def listed_for(targets: Iterable[Target], equivalent: dict[str, str], only: str = "") -> dict[str, str]:
+    """Return the part of a list that concerns some functions."""
+    names = {str(target) for target in targets if only in str(target)}
+    return {slip: reason for slip, reason in equivalent.items() if ": ".join(slip.split(": ", 2)[:2]) in names}
 
 
 def check_list(outcomes: list[Outcome], listed: dict[str, str], whole: bool) -> list[str]:

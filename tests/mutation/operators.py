@@ -65,12 +65,15 @@ class _Site(NamedTuple):
     node: ast.AST
 
 
-def mutations(function: ast.FunctionDef) -> list[Mutation]:
-    """Return every slip of one function, in the order of its source; none of them equals another or the original."""
+def mutations(function: ast.FunctionDef, on_device: bool = False) -> list[Mutation]:
+    """Return every slip of one function, in the order of its source; none of them equals another or the original.
+
+    ``on_device`` tells whether those count that only show where array code runs on a device.
+    """
     found: list[Mutation] = []
     seen = {ast.dump(function)}
     repeats: dict[str, int] = {}
-    for site in _sites(function):
+    for site in _sites(function, on_device):
         for operator, changed in _slips(site):
             tree = _changed(site, changed)
             dump = ast.dump(tree)
@@ -106,13 +109,13 @@ def _changed(site: _Site, node: ast.AST) -> ast.FunctionDef:
 # --- where ------------------------------------------------------------------------------------------
 
 
-def _sites(node: ast.AST, path: tuple[_Step, ...] = ()) -> Iterator[_Site]:
+def _sites(node: ast.AST, on_device: bool, path: tuple[_Step, ...] = ()) -> Iterator[_Site]:
     """Yield what may be changed below ``node``: no annotation, default, docstring, message or test of the input."""
     skipped: tuple[str, ...] = ("annotation", "args", "returns", "decorator_list", "type_params")
     if isinstance(node, ast.Call):
         skipped = ()
-    elif isinstance(node, ast.If | ast.IfExp) and _asks_for_device(node.test):
-        skipped = ("test", "body")  # never run on the host: the kernels' gate judges what a device computes
+    elif isinstance(node, ast.If | ast.IfExp) and not on_device and _asks_for_device(node.test):
+        skipped = ("test", "body")  # never run on the host
     for field, value in ast.iter_fields(node):
         if field in skipped:
             continue
@@ -120,7 +123,7 @@ def _sites(node: ast.AST, path: tuple[_Step, ...] = ()) -> Iterator[_Site]:
             if isinstance(child, ast.AST) and not _is_talk(child):
                 below = (*path, _Step(node, field, index))
                 yield _Site(below, child)
-                yield from _sites(child, below)
+                yield from _sites(child, on_device, below)
 
 
 def _asks_for_device(test: ast.expr) -> bool:
@@ -128,15 +131,13 @@ def _asks_for_device(test: ast.expr) -> bool:
     match test:
         case ast.BoolOp(op=ast.And(), values=values):
             return any(_asks_for_device(value) for value in values)
-        case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)) | ast.Name(id=name):
-            return name in ("serves", "_served", "_is_fused", "fused", "on_device")
         case ast.Compare(left=ast.Call(func=ast.Attribute(attr="name_of")), ops=[ast.NotEq()]):
             return True
     return False
 
 
 def _is_talk(node: ast.AST) -> bool:
-    """Tell whether this computes nothing: a docstring, an assertion, a refusal, or the size of a block."""
+    """Tell whether this computes nothing: a docstring, an assertion, a refusal."""
     match node:
         case ast.If():
             return not node.orelse and all(isinstance(statement, ast.Raise) for statement in node.body)
@@ -144,10 +145,6 @@ def _is_talk(node: ast.AST) -> bool:
             return name == "namespace" or name.startswith("_check")
         case ast.Expr():
             return isinstance(node.value, ast.Constant)
-        case ast.Call(func=ast.Name(id="sample_blocks")) | ast.Assign(targets=[ast.Name(id="floats")]):
-            return True
-        case ast.Call(func=ast.Name(id="max"), args=[ast.Name(id="COLUMN_BYTES"), *_]):
-            return True
     return isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr)
 
 

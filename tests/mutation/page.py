@@ -1,4 +1,4 @@
-"""The tables of ``docs/mutation.md``: one of the backward passes, one of the kernels."""
+"""The tables of ``docs/mutation.md``: of backward passes, of the versions, of all passes in float32, of the kernels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from mutation.gate import Outcome, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "mutation.md"
 BACKWARD, KERNELS = "<!-- table: python -m mutation --write -->", "<!-- table: python -m mutation --cuda --write -->"
+SINGLE = "<!-- table: python -m mutation --write, float32 -->"
+VERSIONS = "<!-- table: python -m mutation --write, versions -->"
 END = "<!-- end of the table -->"
 
 

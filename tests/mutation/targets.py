@@ -1,4 +1,4 @@
-"""Which functions are backward code, and a slip put in the place of one."""
+"""Which functions there are, which of them run, and a slip put in the place of one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 import uanref
 
 ROOT = Path(uanref.__file__).parent
-# Where backward code lives: folders and files below the package, those that exist.
-PLACES = ("layers", "norms", "neighbours", "derivations", "losses.py")
+# Where code lives that slips are written into: folders and files below the package, those that exist.
+PLACES = ("layers", "norms", "neighbours", "optimizers", "derivations", "losses.py", "kernels/cpu")
 # Forward code that already computes a part of the gradient and keeps it. A slip there counts only if it leaves the
 # output as it was: one that changes the output is no slip of a derivation.
-KEPT_BY_FORWARD = {("layers/activation.py", "GELU.forward"), ("layers/activation.py", "GELU._density")}
+KEPT_BY_FORWARD = {("layers/activation.py", "gelu"), ("layers/activation.py", "gaussian")}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Target:
         return (self.file, self.name) in KEPT_BY_FORWARD
 
     @property
+    def is_version(self) -> bool:
+        """Whether this is a part of the faster versions, and not of a definition."""
+        return self.file.startswith("kernels/")
+
+    @property
     def is_named_backward(self) -> bool:
         """Whether the name alone says that this is backward code."""
         last = self.name.rpartition(".")[2]
@@ -56,7 +61,7 @@ class Target:
 
 
 def files() -> list[str]:
-    """Return the files that may hold backward code, as paths below the package."""
+    """Return the files of those places, as paths below the package."""
     found = []
     for place in PLACES:
         path = ROOT / place
@@ -136,12 +141,14 @@ def _function(target: Target) -> types.FunctionType:
         found = found.fget
     elif isinstance(found, functools.cached_property):
         found = found.func
-    while not isinstance(found, types.FunctionType):
-        # staticmethod and classmethod hold theirs in __func__, caches in __wrapped__.
+    while True:
+        # staticmethod and classmethod hold theirs in __func__, caches and accelerated definitions in __wrapped__.
         inner = getattr(found, "__func__", None) or inspect.unwrap(found)  # type: ignore[arg-type]
         if inner is found:
-            raise TypeError(f"{target} is a {type(found).__name__}: the gate does not know where its code is")
+            break
         found = inner
+    if not isinstance(found, types.FunctionType):
+        raise TypeError(f"{target} is a {type(found).__name__}: the gate does not know where its code is")
     return found
 
 

@@ -8,7 +8,7 @@ from support import devices, requirements
 
 from mutation import cuda_cases, cuda_gate, gate, page
 from mutation.cuda_gate import Plan
-from uanref.kernels import launch
+from uanref.kernels.cuda import launch
 
 
 def require_emulator() -> None:
@@ -52,13 +52,17 @@ def test_cases_have_names_of_their_own_and_run_on_the_host():
         found, again = case.run("numpy"), case.run("numpy")
         assert found.keys() == again.keys()
         assert cuda_cases.worst(found, again) == 0.0, case.name
-        assert all(np.isfinite(array).all() for array in found.values()), case.name
+        assert not any(np.isnan(array).any() for array in found.values()), case.name
 
 
 def test_a_missing_tensor_and_a_nan_are_no_agreement():
     one = {"y": np.ones(3)}
     assert cuda_cases.worst(one, one) == 0.0
     assert cuda_cases.worst({}, one) == np.inf
+    infinite = {"y": np.array([1.0, np.inf, 1.0])}
+    assert cuda_cases.worst(infinite, infinite) == 0.0
+    assert not cuda_cases.worst(one, infinite) <= cuda_cases.TOLERANCE
+    assert not cuda_cases.worst({"y": -infinite["y"]}, infinite) <= cuda_cases.TOLERANCE
     assert np.isnan(cuda_cases.worst({"y": np.array([1.0, np.nan, 1.0])}, one))
     assert cuda_cases.worst({"y": np.array([1.0, 1.0, 1.0 + 1e-10])}, one) > cuda_cases.TOLERANCE
 
@@ -67,24 +71,32 @@ def test_what_the_cases_leave_out_is_an_error():
     errors = cuda_gate.gaps(Plan({}, set(), []), ["sgd.cu"])
     assert errors == ["no case launches sgd of sgd.cu"]
     wrong = Plan({0: {("sgd", "d", (("K", 3),))}}, {("sgd", "sgd")}, [])
-    assert cuda_gate.gaps(wrong, ["sgd.cu"]) == [
-        "sgd.cu is compiled with {'K': 3}, which VARIANTS of sgd.py does not have"
-    ]
+    assert cuda_gate.gaps(wrong, ["sgd.cu"]) == ["sgd.cu is compiled with {'K': 3}, which no VARIANTS declare"]
 
 
 def test_the_sample_is_a_partition():
-    turns = [cuda_gate.sample("kernels/sgd.cu", 4, turn) for turn in range(4)]
+    turns = [cuda_gate.sample("kernels/cuda/sgd.cu", 4, turn) for turn in range(4)]
     together = sorted(k for turn in turns for k in turn.get("sgd.cu", []))
     assert together == list(range(len(cuda_gate.slips_of("sgd.cu"))))
     assert len(turns[0]["sgd.cu"]) < len(together)
+
+
+def test_survivors_of_an_earlier_run_are_chosen_and_no_others():
+    first = cuda_gate.slips_of("sgd.cu")[0]
+    name = f"{cuda_gate.PLACE}/sgd.cu: {first.function}: {first.text}"
+    told = f"failed   sign      {name} #2   [SGD]\nsurvived sign      {name}   []\n\nsurvived: {name} #3\n9 s\n"
+    names = cuda_gate.survivors(told)
+    assert names == {name}
+    assert cuda_gate.sample(names=names) == {"sgd.cu": [0]}
+    assert cuda_gate.sample(names=set()) == {}
 
 
 def test_listed_slips_exist_and_have_reasons():
     listed = gate.load_equivalent(cuda_gate.EQUIVALENT)
     assert all(len(reason) > 40 for reason in listed.values())
     assert cuda_gate.stale(listed) == []
-    assert cuda_gate.stale({"kernels/sgd.cu: sgd: a -> b": "why"}) == [
-        "listed as equivalent but there is no such slip: kernels/sgd.cu: sgd: a -> b"
+    assert cuda_gate.stale({"kernels/cuda/sgd.cu: sgd: a -> b": "why"}) == [
+        "listed as equivalent but there is no such slip: kernels/cuda/sgd.cu: sgd: a -> b"
     ]
 
 

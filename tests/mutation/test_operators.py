@@ -91,9 +91,6 @@ def test_what_a_slip_would_write(line, expected):
         "d: Union[a, b[0]] = c",
         "backend.namespace(dy, rows)",
         "self._check_input(x)",
-        "blocks = sample_blocks(x, 3 * size)",
-        "floats = a * b",
-        "if kernels.serves(x): dx = fused.backward(a * b)",
         "if backend.name_of(x) != 'numpy' and a: dx = a * b",
     ],
 )
@@ -102,7 +99,13 @@ def test_what_computes_nothing_is_left_alone(line):
 
 
 def test_the_hosts_side_of_a_condition_on_the_device_is_changed():
-    assert of_line("d = a * b if _served(x) else a - b") == {"a - b -> a + b", "a - b -> a", "a - b -> -b"}
+    line = "d = a * b if backend.name_of(x) != 'numpy' else a - b"
+    assert of_line(line) == {"a - b -> a + b", "a - b -> a", "a - b -> -b"}
+
+
+def test_the_device_s_side_is_changed_where_it_runs():
+    tree = ast.parse("def f(a, b):\n    return a * b if backend.name_of(x) != 'numpy' else a").body[0]
+    assert {mutation.text.partition(" -> ")[2] for mutation in mutations(tree, on_device=True)} >= {"a", "b", "True"}
 
 
 def test_functions_inside_belong_to_the_function_and_their_signatures_are_left_alone():

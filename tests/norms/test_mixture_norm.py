@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
-from support.mutants import plant
+from support.mutants import both, outcome
 
-from uanref import backend, blocking, gradcheck
+from uanref import backend, gradcheck
+from uanref.kernels.cpu import blocks
 from uanref.norms.batch import BatchNorm
-from uanref.norms.gaussian_mixture import kmeans_plus_plus
 from uanref.norms.mixture import Fit, MixtureNorm
+from uanref.norms.mixture_em import kmeans_plus_plus
 
 SEEDS = st.integers(0, 2**32 - 1)
 POSTERIORS = st.sampled_from(["joint", "channel"])
@@ -108,13 +109,14 @@ def test_gradients_in_eval_mode(shape, components, seed, posterior, affine, layo
     gradcheck.assert_ok(layer, draw_array(shape, seed, layout=layout), seed=seed, complex_step=True)
 
 
+@pytest.mark.versions("blocks")
 @BOTH
 def test_gradients_over_many_blocks(posterior, monkeypatch):
-    monkeypatch.setattr(blocking, "THREADED_ELEMENTS", 0)
-    monkeypatch.setattr(blocking.sample_blocks, "__defaults__", (1,))
+    monkeypatch.setattr(blocks, "THREADED_ELEMENTS", 0)
+    monkeypatch.setattr(blocks.sample_blocks, "__defaults__", (1,))
     x = draw_array((5, 3, 2, 2), 0)
-    with blocking.limit_threads(2):
-        assert len(blocking.sample_blocks(x, 12)) == 5
+    with backend.limit_threads(2):
+        assert len(blocks.sample_blocks(x, 12)) == 5
         layer = make(3, posterior=posterior, eps=0.05)
         layer.frozen_fit = True
         gradcheck.assert_ok(layer, x)
@@ -464,13 +466,14 @@ def test_the_generator_decides_the_seeding(posterior):
     assert any(np.abs(fit - fits[0]).max() > 0.1 for fit in fits[2:])
 
 
+@pytest.mark.versions("threads")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_bit(threads):
     x, dy = draw_array((32, 8, 16, 16), 0, dtype="float32"), draw_array((32, 8, 16, 16), 1, dtype="float32")
     results = []
     for count in (1, threads):
         layer = MixtureNorm(8, 2)
-        with blocking.limit_threads(count):
+        with backend.limit_threads(count):
             results.append((layer.forward(x), layer.backward(dy), layer.gamma.grad, layer.mean, layer.running_var))
     for one, several in zip(*results, strict=True):
         np.testing.assert_array_equal(one, several)
@@ -554,31 +557,49 @@ def test_bad_options(options, error):
 
 # --- planted mistakes -----------------------------------------------------------------------------
 
-CHAIN = ["norms.gaussian_mixture", "norms.mixture_transform", "norms.mixture"]
-WEIGHTS, TRANSFORM, LAYER = CHAIN
+PLANTED = "plants in definitions, with versions off, and in versions, with them on"
+CHAIN = ["norms.mixture_weights", "norms.mixture_moments", "norms.mixture_transform", "norms.mixture"]
+WEIGHTS, _, TRANSFORM, LAYER = CHAIN
+VERSIONS = ["kernels.cpu.mixture_blocks", "kernels.cpu.mixture_moments", "kernels.cpu.mixture_transform"]
+CPU_BLOCKS, _, CPU_TRANSFORM = VERSIONS
 
 # (module, what stands there, what a slip would write). The shared functions' other mistakes are planted
 # under UAN; here stand those that reach dx, gamma or beta, which is all that MixtureNorm has gradients for.
 MISTAKES = {
-    "gamma and beta swapped": (LAYER, "self.gamma.receive(d.gamma)", "self.gamma.receive(d.beta)"),
-    "beta negated": (LAYER, "self.beta.receive(d.beta)", "self.beta.receive(-d.beta)"),
-    "gamma not received": (LAYER, "            self.gamma.receive(d.gamma)  # (C,)\n", ""),
-    "beta not received": (LAYER, "            self.beta.receive(d.beta)  # (C,)\n", ""),
+    "gamma and beta swapped": (LAYER, "shift(d.gamma, d.beta)", "shift(d.beta, d.gamma)"),
+    "beta negated": (LAYER, "shift(d.gamma, d.beta)", "shift(d.gamma, -d.beta)"),
+    "gamma not received": (LAYER, "self._receive_scale_and_shift(d.gamma, d.beta)", "self.beta.receive(d.beta)"),
+    "beta not received": (LAYER, "self._receive_scale_and_shift(d.gamma, d.beta)", "self.gamma.receive(d.gamma)"),
     "dx negated": (LAYER, "return dx.reshape(dy.shape)", "return -dx.reshape(dy.shape)"),
-    "rho forgotten": (LAYER, "mixture, moments, rho, gamma)\n        if", "mixture, moments, 1.0, gamma)\n        if"),
-    "gamma forgotten": (LAYER, "mixture, moments, rho, gamma)\n        if", "mixture, moments, rho, None)\n        if"),
-    "moments constant": (LAYER, "rows, mixture, moments, rho, gamma)\n        if", "rows, mixture, moments._replace(total=None), rho, gamma)\n        if"),  # noqa: E501
-    "moments' dx dropped": (TRANSFORM, "            out += dx_moments\n", ""),
-    "moments' dlog w dropped": (TRANSFORM, "            dlog_w += dlog_w_moments\n", ""),
-    "posterior constant in x": (TRANSFORM, "        out += dx_weights\n", ""),
-    "direct path's inverse_std": (TRANSFORM, "        g_w_i *= inverse_std_\n", ""),
-    "divisor W_k missing": (TRANSFORM, "share = moments.alive / (moments.total + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
-    "dm's sign": (TRANSFORM, "dm = -scale", "dm = scale"),
-    "dv's half": (TRANSFORM, "dv = -0.5 * scale", "dv = -1.0 * scale"),
-    "dgamma without rho": (TRANSFORM, "dgamma = rho * b.sum(axis=0)", "dgamma = b.sum(axis=0)"),
-    "softmax's second term dropped": (WEIGHTS, "    dlog_w -= w\n", ""),
-    "tau taken for w": (WEIGHTS, "    w *= mixture.root_prior_  # tau\n", ""),
-    "precision missing": (WEIGHTS, "    u *= mixture.precision_\n", ""),
+    "rho forgotten": (LAYER, "mixture, moments, rho, gamma)\n        d =", "mixture, moments, 1.0, gamma)\n        d ="),  # noqa: E501
+    "gamma forgotten": (LAYER, "mixture, moments, rho, gamma)\n        d =", "mixture, moments, rho, None)\n        d ="),  # noqa: E501
+    "moments constant": (LAYER, "rows, mixture, moments, rho, gamma)\n        d =", "rows, mixture, moments._replace(total=None), rho, gamma)\n        d ="),  # noqa: E501
+    "moments' dx dropped": (TRANSFORM, "= dx + dx_moments, ", "= dx, "),
+    "moments' dlog w dropped": (TRANSFORM, ", dlog_w + dlog_w_moments\n", ", dlog_w\n"),
+    "posterior constant in x": (TRANSFORM, "found = (dx + dx_weights, ", "found = (dx, "),
+    "direct path's inverse_std": (TRANSFORM, " dx = (g * w * i).sum", " dx = (g * w).sum"),
+    "divisor W_k missing": (TRANSFORM, "moments.alive / (moments.total + (1.0 - moments.alive))", "moments.alive"),
+    "dm's sign": (TRANSFORM, "dm = -(g", "dm = (g"),
+    "dv's half": (TRANSFORM, "dv = -0.5 * (", "dv = -1.0 * ("),
+    "dgamma without rho": (TRANSFORM, "dgamma = rho * (dy", "dgamma = (dy"),
+    "softmax's second term dropped": (WEIGHTS, " - tau / tau.sum(axis=0) * dlog_w.sum(axis=0)", ""),
+    "tau taken for w": (WEIGHTS, "tau = w * backend.namespace(x).exp(half_log(log_prior))", "tau = w"),
+    "precision missing": (WEIGHTS, "u = (near(x) - mean) / variance", "u = near(x) - mean + 0.0 * variance"),
+}  # fmt: skip
+
+# The same for the versions; what stands in the layer is one text, with and without them.
+CPU_MISTAKES = {
+    "moments' dx dropped": (CPU_TRANSFORM, "            out += dx_moments\n", ""),
+    "moments' dlog w dropped": (CPU_TRANSFORM, "            dlog_w += dlog_w_moments\n", ""),
+    "posterior constant in x": (CPU_TRANSFORM, "        out += dx_weights\n", ""),
+    "direct path's inverse_std": (CPU_TRANSFORM, "        g_w_i *= inverse_std_\n", ""),
+    "divisor W_k missing": (CPU_TRANSFORM, "share = moments.alive / (moments.total + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
+    "dm's sign": (CPU_TRANSFORM, "dm = -scale", "dm = scale"),
+    "dv's half": (CPU_TRANSFORM, "dv = -0.5 * scale", "dv = -1.0 * scale"),
+    "dgamma without rho": (CPU_TRANSFORM, "dgamma = rho * b.sum(axis=0)", "dgamma = b.sum(axis=0)"),
+    "softmax's second term dropped": (CPU_BLOCKS, "    dlog_w -= w\n", ""),
+    "tau taken for w": (CPU_BLOCKS, "    w *= mixture.root_prior_  # tau\n", ""),
+    "precision missing": (CPU_BLOCKS, "    u *= mixture.precision_\n", ""),
 }  # fmt: skip
 
 
@@ -595,14 +616,18 @@ def check_all(cls):
     return passed
 
 
-def test_without_a_mistake_all_is_green():
-    assert check_all(plant(CHAIN, "", "", "").MixtureNorm) == [True] * 4
+@pytest.mark.versions(PLANTED)
+@pytest.mark.parametrize("module", [LAYER, CPU_TRANSFORM])
+def test_without_a_mistake_all_is_green(module):
+    assert outcome(check_all, "MixtureNorm", CHAIN, VERSIONS, (module, "", "")) == [True] * 4
+    assert {name for name, (at, *_) in MISTAKES.items() if at != LAYER} == set(CPU_MISTAKES)
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_caught(name):
-    module, old, new = MISTAKES[name]
-    assert not all(check_all(plant(CHAIN, module, old, new).MixtureNorm)), f"survived: {name}"
+@pytest.mark.versions(PLANTED)
+@pytest.mark.parametrize(("text", "name"), both(MISTAKES, CPU_MISTAKES))
+def test_a_mistake_is_caught(text, name):
+    mistake = (MISTAKES if text == "definition" else CPU_MISTAKES)[name]
+    assert not all(outcome(check_all, "MixtureNorm", CHAIN, VERSIONS, mistake)), f"survived: {name}"
 
 
 def test_a_fit_far_below_one_is_taken_whole() -> None:

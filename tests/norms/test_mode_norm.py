@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
-from support.mutants import plant
+from support.mutants import both, outcome
 
-from uanref import backend, blocking, gradcheck
+from uanref import backend, gradcheck
+from uanref.kernels.cpu import blocks
 from uanref.norms.batch import BatchNorm
 from uanref.norms.mode import ModeNorm
 
@@ -69,12 +70,13 @@ def test_gradients_in_eval_mode(shape, modes, seed, affine, layout):
     gradcheck.assert_ok(layer, draw_array(shape, seed, layout=layout), seed=seed, complex_step=True)
 
 
+@pytest.mark.versions("blocks")
 def test_gradients_over_many_blocks(monkeypatch):
-    monkeypatch.setattr(blocking, "THREADED_ELEMENTS", 0)
-    monkeypatch.setattr(blocking.sample_blocks, "__defaults__", (1,))
+    monkeypatch.setattr(blocks, "THREADED_ELEMENTS", 0)
+    monkeypatch.setattr(blocks.sample_blocks, "__defaults__", (1,))
     x = draw_array((5, 3, 2, 2), 0)
-    with blocking.limit_threads(2):
-        assert len(blocking.sample_blocks(x, 12)) == 5
+    with backend.limit_threads(2):
+        assert len(blocks.sample_blocks(x, 12)) == 5
         gradcheck.assert_ok(make(3, eps=0.05), x)
 
 
@@ -281,13 +283,14 @@ def test_every_scale_and_an_outlier_leave_all_finite(dtype, shape, exponent):
 # --- state ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions("threads")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_bit(threads):
     x, dy = draw_array((32, 16, 16, 16), 0, dtype="float32"), draw_array((32, 16, 16, 16), 1, dtype="float32")
     results = []
     for count in (1, threads):
         layer = ModeNorm(16)
-        with blocking.limit_threads(count):
+        with backend.limit_threads(count):
             results.append((layer.forward(x), layer.backward(dy), layer.gate_weight.grad, layer.running_var))
     for one, several in zip(*results, strict=True):
         np.testing.assert_array_equal(one, several)
@@ -389,75 +392,89 @@ def test_bad_options(options, error):
 
 # --- planted mistakes -----------------------------------------------------------------------------
 
-CHAIN = ["norms.mode"]
+PLANTED = "plants in definitions, with versions off, and in versions, with them on"
+CHAIN, VERSIONS = ["norms.mode"], ["kernels.cpu.mode"]
+(MODE,), (CPU_MODE,) = CHAIN, VERSIONS
 
-# (what stands there, what a slip would write)
+# (module, what stands there, what a slip would write)
 MISTAKES = {
-    "dgamma without A": ("centred_sum * a + plain * d).sum", "centred_sum + plain * d).sum"),
-    "dgamma without D": ("centred_sum * a + plain * d).sum", "centred_sum * a).sum"),
-    "dgamma from the wrong sums": ("centred_sum * a + plain * d).sum", "plain * a + centred_sum * d).sum"),
-    "dgamma's sign": ("(centred_sum * a + plain * d).sum", "(centred_sum * a - plain * d).sum"),
-    "dbeta negated": ("self.beta.receive(plain", "self.beta.receive(-plain"),
-    "dbeta from the wrong sum": ("self.beta.receive(plain", "self.beta.receive(centred_sum"),
-    "sums of x, not x - p": ("            xp.subtract(rows[block], p[block, :, None], out=product)\n            product *= dy", "            product[...] = rows[block]\n            product *= dy"),  # noqa: E501
-    "gamma missing in dD and dA": ("(plain, centred_sum) if gamma is None else (plain * gamma, centred_sum * gamma)", "(plain, centred_sum)"),  # noqa: E501
-    "gamma missing in dA": ("(plain * gamma, centred_sum * gamma)", "(plain * gamma, centred_sum)"),
-    "gamma missing in dD": ("(plain * gamma, centred_sum * gamma)", "(plain, centred_sum * gamma)"),
-    "A's part of the scaled gate": ("dscaled = da[:, None] + dd", "dscaled = dd"),
-    "D's part of the scaled gate": ("dscaled = da[:, None] + dd[:, None] * centred", "dscaled = da[:, None] + 0 * centred"),  # noqa: E501
-    "D's part without c": ("dd[:, None] * centred  # d(g", "dd[:, None] + 0 * centred  # d(g"),
-    "gate constant in the output": ("dlog_gate = gate *", "dlog_gate = 0.0 * gate *"),
-    "gate instead of its logarithm": ("dlog_gate = gate * (dscaled * inverse_std)", "dlog_gate = (dscaled * inverse_std)"),  # noqa: E501
-    "i_k missing for the gate": ("(dscaled * inverse_std).sum(axis=2)", "dscaled.sum(axis=2)"),
-    "moments constant": ("if share is not None:", "if False:"),
-    "di_k without the gate": ("(gate[:, :, None] * dscaled).sum(axis=0)", "dscaled.sum(axis=0)"),
-    "dv's half": ("dvar = -0.5 *", "dvar = -1.0 *"),
-    "dv's sign": ("dvar = -0.5 *", "dvar = 0.5 *"),
-    "dv with i squared": ("inverse_std * inverse_std * inverse_std * dinverse_std", "inverse_std * inverse_std * dinverse_std"),  # noqa: E501
-    "dv dropped": ("dvar = -0.5 *", "dvar = 0.0 *"),
-    "dmu's sign": ("dmean = -inverse_std *", "dmean = inverse_std *"),
-    "dmu without i": ("dmean = -inverse_std * xp", "dmean = -1.0 * xp"),
-    "dmu without the gate": ("xp.matmul(gate.T, dd)", "dd.sum(axis=0)"),
-    "dmu dropped": ("dmean = -inverse_std *", "dmean = -0.0 *"),
-    "ds with the gate for the share": ("ds = xp.matmul(share, dvar)", "ds = xp.matmul(gate, dvar)"),
-    "ds dropped": ("ds = xp.matmul(share, dvar)", "ds = xp.matmul(0.0 * share, dvar)"),
-    "dp with the gate for the share": ("dp = (share[:, :, None]", "dp = (gate[:, :, None]"),
-    "dp without mu": ("(dmean + 2.0 * dvar * centred)).sum", "(2.0 * dvar * centred)).sum"),
-    "dp without v": ("(dmean + 2.0 * dvar * centred)).sum", "(dmean + 0.0 * centred)).sum"),
-    "dp's factor 2": ("2.0 * dvar * centred", "1.0 * dvar * centred"),
-    "dp's sign of v": ("dmean + 2.0 * dvar", "dmean - 2.0 * dvar"),
-    "v_k missing in the deviation": ("+ centred * centred - var", "+ centred * centred"),
-    "v_k's sign in the deviation": ("+ centred * centred - var", "+ centred * centred + var"),
-    "s_n missing in the deviation": ("deviation = s[:, None] + centred", "deviation = centred"),
-    "c squared missing in the deviation": ("s[:, None] + centred * centred - var", "s[:, None] - var"),
-    "gate constant in the moments": ("dlog_gate += share *", "dlog_gate += 0.0 * share *"),
-    "gate for the share in the moments": ("dlog_gate += share *", "dlog_gate += gate *"),
-    "gate constant in mu": ("(dmean * centred + dvar * deviation)", "(dvar * deviation)"),
-    "gate constant in v": ("(dmean * centred + dvar * deviation)", "(dmean * centred)"),
-    "mu's c missing for the gate": ("(dmean * centred + dvar", "(dmean + dvar"),
-    "softmax's second term": (" - gate * dlog_gate.sum(axis=1, keepdims=True)", ""),
-    "softmax's second term's sign": ("dlog_gate - gate * dlog", "dlog_gate + gate * dlog"),
-    "softmax's second term without the gate": ("dlog_gate - gate * dlog_gate.sum", "dlog_gate - dlog_gate.sum"),
-    "softmax over samples": ("dlog_gate.sum(axis=1, keepdims=True)", "dlog_gate.sum(axis=0, keepdims=True)"),
-    "dW negated": ("self.gate_weight.receive(xp", "self.gate_weight.receive(-xp"),
-    "dW from s": ("xp.matmul(dlogits.T, p.astype(double))", "xp.matmul(dlogits.T, s.astype(double))"),
-    "dW not received": ("self.gate_weight.receive(", "abs("),
-    "db negated": ("self.gate_bias.receive(dlogits", "self.gate_bias.receive(-dlogits"),
-    "db not received": ("self.gate_bias.receive(", "abs("),
-    "the pooled features' path dropped": ("dp += xp.matmul(dlogits, weight)", "dp += 0.0"),
-    "the pooled features' path's sign": ("dp += xp.matmul", "dp -= xp.matmul"),
-    "direct path without gamma": ("direct = a if gamma is None else a * gamma", "direct = a"),
-    "direct path without A": ("direct = a if gamma is None else a * gamma", "direct = 0 * a + gamma"),
-    "ds's factor 2": ("2.0 * ds / spatial", "1.0 * ds / spatial"),
-    "ds's divisor S": ("2.0 * ds / spatial", "2.0 * ds"),
-    "dp's divisor S": ("ds / spatial, dp / spatial", "ds / spatial, dp"),
-    "direct path dropped": ("xp.multiply(dy_rows[block], direct_[block], out=out)", "out[...] = 0.0"),
-    "spatial variance of x, not x - p": ("xp.subtract(rows[block], p[block, :, None], out=term)", "term[...] = rows[block]"),  # noqa: E501
-    "spatial variance's path dropped": ("            out += term\n", ""),
-    "spatial variance's path's sign": ("out += term", "out -= term"),
-    "spatial variance's slope dropped": ("            term *= s_[block]\n", ""),
-    "spatial mean's path dropped": ("            out += p_[block]\n", ""),
-    "spatial mean's path's sign": ("out += p_[block]", "out -= p_[block]"),
+    "dgamma without A": (MODE, "centred_sum * a + plain * d).sum", "centred_sum + plain * d).sum"),
+    "dgamma without D": (MODE, "centred_sum * a + plain * d).sum", "centred_sum * a).sum"),
+    "dgamma from the wrong sums": (MODE, "centred_sum * a + plain * d).sum", "plain * a + centred_sum * d).sum"),
+    "dgamma's sign": (MODE, "(centred_sum * a + plain * d).sum", "(centred_sum * a - plain * d).sum"),
+    "dbeta negated": (MODE, "dbeta.astype", "(-dbeta).astype"),
+    "dbeta from the wrong sum": (MODE, "plain.sum(axis=0)  # (C,)", "centred_sum.sum(axis=0)  # (C,)"),
+    "sums of x, not x - p": (MODE, "(dy * (x - p[:, :, None])).sum(", "(dy * x).sum("),
+    "gamma missing in dD and dA": (MODE, "(plain, centred_sum) if gamma is None else (plain * gamma, centred_sum * gamma)", "(plain, centred_sum)"),  # noqa: E501
+    "gamma missing in dA": (MODE, "(plain * gamma, centred_sum * gamma)", "(plain * gamma, centred_sum)"),
+    "gamma missing in dD": (MODE, "(plain * gamma, centred_sum * gamma)", "(plain, centred_sum * gamma)"),
+    "A's part of the scaled gate": (MODE, "dscaled = da[:, None] + dd", "dscaled = dd"),
+    "D's part of the scaled gate": (MODE, "dscaled = da[:, None] + dd[:, None] * centred", "dscaled = da[:, None] + 0 * centred"),  # noqa: E501
+    "D's part without c": (MODE, "dd[:, None] * centred  # d(g", "dd[:, None] + 0 * centred  # d(g"),
+    "gate constant in the output": (MODE, "dlog_gate = gate *", "dlog_gate = 0.0 * gate *"),
+    "gate instead of its logarithm": (MODE, "dlog_gate = gate * (dscaled * inverse_std)", "dlog_gate = (dscaled * inverse_std)"),  # noqa: E501
+    "i_k missing for the gate": (MODE, "(dscaled * inverse_std).sum(axis=2)", "dscaled.sum(axis=2)"),
+    "moments constant": (MODE, "if share is not None:", "if False:"),
+    "di_k without the gate": (MODE, "(gate[:, :, None] * dscaled).sum(axis=0)", "dscaled.sum(axis=0)"),
+    "dv's half": (MODE, "dvar = -0.5 *", "dvar = -1.0 *"),
+    "dv's sign": (MODE, "dvar = -0.5 *", "dvar = 0.5 *"),
+    "dv with i squared": (MODE, "inverse_std * inverse_std * inverse_std * dinverse_std", "inverse_std * inverse_std * dinverse_std"),  # noqa: E501
+    "dv dropped": (MODE, "dvar = -0.5 *", "dvar = 0.0 *"),
+    "dmu's sign": (MODE, "dmean = -inverse_std *", "dmean = inverse_std *"),
+    "dmu without i": (MODE, "dmean = -inverse_std * xp", "dmean = -1.0 * xp"),
+    "dmu without the gate": (MODE, "xp.matmul(gate.T, dd)", "dd.sum(axis=0)"),
+    "dmu dropped": (MODE, "dmean = -inverse_std *", "dmean = -0.0 *"),
+    "ds with the gate for the share": (MODE, "ds = xp.matmul(share, dvar)", "ds = xp.matmul(gate, dvar)"),
+    "ds dropped": (MODE, "ds = xp.matmul(share, dvar)", "ds = xp.matmul(0.0 * share, dvar)"),
+    "dp with the gate for the share": (MODE, "dp = (share[:, :, None]", "dp = (gate[:, :, None]"),
+    "dp without mu": (MODE, "(dmean + 2.0 * dvar * centred)).sum", "(2.0 * dvar * centred)).sum"),
+    "dp without v": (MODE, "(dmean + 2.0 * dvar * centred)).sum", "(dmean + 0.0 * centred)).sum"),
+    "dp's factor 2": (MODE, "2.0 * dvar * centred", "1.0 * dvar * centred"),
+    "dp's sign of v": (MODE, "dmean + 2.0 * dvar", "dmean - 2.0 * dvar"),
+    "v_k missing in the deviation": (MODE, "+ centred * centred - var", "+ centred * centred"),
+    "v_k's sign in the deviation": (MODE, "+ centred * centred - var", "+ centred * centred + var"),
+    "s_n missing in the deviation": (MODE, "deviation = s[:, None] + centred", "deviation = centred"),
+    "c squared missing in the deviation": (MODE, "s[:, None] + centred * centred - var", "s[:, None] - var"),
+    "gate constant in the moments": (MODE, "dlog_gate += share *", "dlog_gate += 0.0 * share *"),
+    "gate for the share in the moments": (MODE, "dlog_gate += share *", "dlog_gate += gate *"),
+    "gate constant in mu": (MODE, "(dmean * centred + dvar * deviation)", "(dvar * deviation)"),
+    "gate constant in v": (MODE, "(dmean * centred + dvar * deviation)", "(dmean * centred)"),
+    "mu's c missing for the gate": (MODE, "(dmean * centred + dvar", "(dmean + dvar"),
+    "softmax's second term": (MODE, " - gate * dlog_gate.sum(axis=1, keepdims=True)", ""),
+    "softmax's second term's sign": (MODE, "dlog_gate - gate * dlog", "dlog_gate + gate * dlog"),
+    "softmax's second term without the gate": (MODE, "dlog_gate - gate * dlog_gate.sum", "dlog_gate - dlog_gate.sum"),
+    "softmax over samples": (MODE, "dlog_gate.sum(axis=1, keepdims=True)", "dlog_gate.sum(axis=0, keepdims=True)"),
+    "dW negated": (MODE, "self.gate_weight.receive(xp", "self.gate_weight.receive(-xp"),
+    "dW from s": (MODE, "xp.matmul(dlogits.T, p.astype(gate.dtype))", "xp.matmul(dlogits.T, s.astype(gate.dtype))"),
+    "dW not received": (MODE, "self.gate_weight.receive(", "abs("),
+    "db negated": (MODE, "self.gate_bias.receive(dlogits", "self.gate_bias.receive(-dlogits"),
+    "db not received": (MODE, "self.gate_bias.receive(", "abs("),
+    "the pooled features' path dropped": (MODE, "dp += xp.matmul(dlogits, weight)", "dp += 0.0"),
+    "the pooled features' path's sign": (MODE, "dp += xp.matmul", "dp -= xp.matmul"),
+    "direct path without gamma": (MODE, "direct, spatial = a if gamma is None else a * gamma,", "direct, spatial = a,"),
+    "direct path without A": (MODE, "direct, spatial = a if gamma is None else a * gamma,", "direct, spatial = 0 * a + gamma,"),  # noqa: E501
+    "ds's factor 2": (MODE, "2.0 * ds / spatial", "1.0 * ds / spatial"),
+    "ds's divisor S": (MODE, "2.0 * ds / spatial", "2.0 * ds"),
+    "dp's divisor S": (MODE, "ds / spatial, dp / spatial", "ds / spatial, dp"),
+    "direct path dropped": (MODE, "dx: Array = dy * direct[:, :, None] + (x", "dx: Array = (x"),
+    "spatial variance of x, not x - p": (MODE, "+ (x - p[:, :, None]) * through_s", "+ x * through_s"),
+    "spatial variance's path dropped": (MODE, " + (x - p[:, :, None]) * through_s[:, :, None]", ""),
+    "spatial variance's path's sign": (MODE, "+ (x - p[:, :, None]) * through_s", "- (x - p[:, :, None]) * through_s"),
+    "spatial variance's slope dropped": (MODE, "* through_s[:, :, None] ", ""),
+    "spatial mean's path dropped": (MODE, " + through_p[:, :, None]\n", "\n"),
+    "spatial mean's path's sign": (MODE, " + through_p[:, :, None]\n", " - through_p[:, :, None]\n"),
+}  # fmt: skip
+
+# The same where a version has the text; the rest stands in the layer, one text with and without versions.
+CPU_MISTAKES = {
+    "sums of x, not x - p": (CPU_MODE, "        xp.subtract(rows[block], p[block, :, None], out=product)\n        product *= dy", "        product[...] = rows[block]\n        product *= dy"),  # noqa: E501
+    "direct path dropped": (CPU_MODE, "xp.multiply(dy[block], direct_[block], out=out)", "out[...] = 0.0"),
+    "spatial variance of x, not x - p": (CPU_MODE, "xp.subtract(rows[block], p[block, :, None], out=term)", "term[...] = rows[block]"),  # noqa: E501
+    "spatial variance's path dropped": (CPU_MODE, "        out += term\n", ""),
+    "spatial variance's path's sign": (CPU_MODE, "out += term", "out -= term"),
+    "spatial variance's slope dropped": (CPU_MODE, "        term *= s_[block]\n", ""),
+    "spatial mean's path dropped": (CPU_MODE, "        out += p_[block]\n", ""),
+    "spatial mean's path's sign": (CPU_MODE, "out += p_[block]", "out -= p_[block]"),
 }  # fmt: skip
 
 
@@ -470,15 +487,19 @@ def check_all(cls):
     return passed
 
 
-def test_without_a_mistake_all_is_green():
-    assert check_all(plant(CHAIN, "", "", "").ModeNorm) == [True, True]
+@pytest.mark.versions(PLANTED)
+@pytest.mark.parametrize("module", [MODE, CPU_MODE])
+def test_without_a_mistake_all_is_green(module):
+    assert outcome(check_all, "ModeNorm", CHAIN, VERSIONS, (module, "", "")) == [True, True]
+    assert set(CPU_MISTAKES) < set(MISTAKES)
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_caught(name):
-    old, new = MISTAKES[name]
+@pytest.mark.versions(PLANTED)
+@pytest.mark.parametrize(("text", "name"), both(MISTAKES, CPU_MISTAKES))
+def test_a_mistake_is_caught(text, name):
+    mistake = (MISTAKES if text == "definition" else CPU_MISTAKES)[name]
     try:
-        passed = check_all(plant(CHAIN, CHAIN[0], old, new).ModeNorm)
+        passed = outcome(check_all, "ModeNorm", CHAIN, VERSIONS, mistake)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         pytest.fail(f"{name} breaks the code ({error}) and is no fair mistake")
     assert not all(passed), f"survived: {name}"

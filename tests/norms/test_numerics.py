@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.arrays import draw_array
 
+from uanref import backend
 from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
@@ -47,7 +48,7 @@ SINGLE_PIXEL = [name for name in NORMS if name != "in"]
 def run(layer, x, seed=9):
     """Return the output, dx and every parameter's gradient for a random upstream gradient."""
     y = layer.forward(x)
-    dx = layer.backward(draw_array(x.shape, seed, dtype=str(x.dtype)))
+    dx = layer.backward(backend.to_device(draw_array(x.shape, seed, dtype=str(x.dtype)), backend.name_of(x)))
     return {"y": y, "dx": dx} | {name: p.grad for name, p in layer.parameters().items()}
 
 
@@ -192,3 +193,32 @@ def test_ordinary_numbers_raise_no_warning():
             warnings.simplefilter("error")
             for dtype in ("float32", "float64"):
                 assert_finite(run(make(4, dtype=dtype), draw_array((6, 4, 3, 3), 0, dtype=dtype))), name
+
+
+@pytest.mark.parametrize("missing", ["gamma", "beta"])
+@pytest.mark.parametrize("name", [name for name in NORMS if getattr(NORMS[name](4), "gamma", None) is not None])
+def test_gamma_or_beta_alone_gets_its_gradient(name, missing):
+    """A norm without a shift still has a scale: its gradient is neither left out nor last step's."""
+    both, one = NORMS[name](4, dtype="float64"), NORMS[name](4, dtype="float64")
+    setattr(one, missing, None)
+    x = draw_array((6, 4, 3, 3), 0)
+    expected, found = run(both, x), run(one, x)
+    assert expected.keys() - found.keys() == {missing}
+    for key in found:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-9, atol=1e-9, err_msg=key)
+
+
+@pytest.mark.parametrize("posterior", ["channel", "joint"])
+@pytest.mark.parametrize("logits", [(0.0, 0.0, 0.0), (0.3, -1.1, 0.7), (1.7, 0.2, -0.4)])
+@pytest.mark.parametrize("scale", [1e4, 1e10])
+def test_far_out_the_posterior_has_no_slope(posterior, logits, scale, device):
+    """One component has all the weight: tau is 1, and no rounding of it, times x / s, becomes a gradient."""
+    layer = UAN(2, 3, posterior=posterior)
+    layer.prior_logits.value[...] = np.array(logits, dtype="float32")[:, None]
+    x = scale * (1.0 + np.abs(draw_array((50, 2, 3), 0, dtype="float32")))
+    expected = run(in_float64(layer).eval(), x.astype("float64"))
+    there = backend.to_device(x, device.backend)
+    found = {key: backend.to_host(value) for key, value in run(layer.eval().to(device.backend), there).items()}
+    for key in ("dx", "mean", "raw_variance"):
+        limit = 1e-4 * max(np.abs(expected[key]).max(), np.abs(expected["y"]).max() / scale)
+        assert np.abs(found[key] - expected[key]).max() <= limit, key

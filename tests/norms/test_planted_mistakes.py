@@ -5,85 +5,165 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.arrays import draw_array, shake
-from support.mutants import plant
+from support.mutants import both, outcome
 
 from uanref import gradcheck
 
-BN = ["norms.batch"]
-UAN = ["norms.gaussian_mixture", "norms.mixture_transform", "norms.uan"]
-MIXTURE, TRANSFORM, LAYER = UAN
+pytestmark = pytest.mark.versions("plants in definitions, with versions off, and in versions, with them on")
 
-# (module, what stands there, what a slip would write). The names of the mistakes are the test ids.
+BN = ["norms.standardize", "norms.batch"]
+STANDARDIZE, BATCH = BN
+CPU_BN = ["kernels.cpu.batch"]
+(CPU_BATCH,) = CPU_BN
+UAN = [
+    "norms.mixture_constraints",
+    "norms.mixture_weights",
+    "norms.mixture_moments",
+    "norms.mixture_transform",
+    "norms.uan",
+]
+CONSTRAINTS, WEIGHTS, MOMENTS, TRANSFORM, LAYER = UAN
+CPU_UAN = ["kernels.cpu.mixture_blocks", "kernels.cpu.mixture_moments", "kernels.cpu.mixture_transform"]
+CPU_BLOCKS, _, CPU_TRANSFORM = CPU_UAN
+
+# (module, what stands there, what a slip would write). The names of the mistakes are the test ids; those of the
+# definition and of the version are the same mistakes, written for their texts.
 BATCH_NORM_MISTAKES = {
-    "mean term dropped": ("out -= through_mean_\n", "pass\n"),
-    "mean term's sign": ("out -= through_mean_\n", "out += through_mean_\n"),
-    "variance term dropped": ("out += dy_rows[block]\n", "out[...] = dy_rows[block]\n"),
-    "variance term's sign": ("xp.subtract(mean_, rows[block], out=out)", "xp.subtract(rows[block], mean_, out=out)"),
-    "divisor of the mean term": ("dbeta / samples", "dbeta / (samples - 1)"),
-    "divisor of the variance term": ("dgamma * inverse_std / samples", "dgamma * inverse_std / (samples - 1)"),
-    "divisor N instead of M": ("samples, spatial = rows.shape[0] * rows.shape[2]", "samples, spatial = rows.shape[0]"),
-    "inverse_std of the variance term dropped": ("dgamma * inverse_std / samples", "dgamma / samples"),
-    "gamma missing in dx": ("scale_ = per_channel(scale, spatial)", "scale_ = per_channel(inverse_std, spatial)"),
-    "dgamma without inverse_std": ("dy.dtype) * inverse_std  # (C,)", "dy.dtype)  # (C,)"),
-    "dgamma from x, not x - mean": ("xp.subtract(rows[block], mean_, out=product)", "product[...] = rows[block]"),
-    "dgamma and dbeta swapped": ("self.gamma.receive(dgamma)", "self.gamma.receive(dbeta)"),
-    "dbeta negated": ("self.beta.receive(dbeta)", "self.beta.receive(-dbeta)"),
-    "eval formula in train mode": ("if from_batch:", "if False:"),
-    "train formula in eval mode": ("if from_batch:", "if True:"),
-    "eval without gamma": ("xp.multiply(dy_rows[block], scale_, out=out)", "out[...] = dy_rows[block]"),
-}
+    "mean term dropped": (STANDARDIZE, "dx_hat - through_mean - through", "dx_hat - through"),
+    "mean term's sign": (STANDARDIZE, "dx_hat - through_mean", "dx_hat + through_mean"),
+    "variance term dropped": (STANDARDIZE, " - through_variance)", ")"),
+    "variance term's sign": (STANDARDIZE, " - through_variance)", " + through_variance)"),
+    "divisor of the mean term": (STANDARDIZE, "= dx_hat.mean(axis=axes, keepdims=True, dtype=wide)", "= dx_hat.sum(axis=axes, keepdims=True) / (x_hat[:, 0].size - 1)"),  # noqa: E501
+    "divisor of the variance term": (STANDARDIZE, "(dx_hat * x_hat).mean(axis=axes, keepdims=True, dtype=wide)", "(dx_hat * x_hat).sum(axis=axes, keepdims=True) / (x_hat[:, 0].size - 1)"),  # noqa: E501
+    "divisor N instead of M": (STANDARDIZE, "= dx_hat.mean(axis=axes, keepdims=True, dtype=wide)", "= dx_hat.sum(axis=axes, keepdims=True) / len(x_hat)"),  # noqa: E501
+    "inverse_std of the variance term dropped": (STANDARDIZE, "through_variance = x_hat * (", "through_variance = x_hat * (variance + eps) ** 0.5 * ("),  # noqa: E501
+    "gamma missing in dx": (STANDARDIZE, "return dy if gamma is None else gamma[:, None] * dy, dgamma", "return dy, dgamma"),  # noqa: E501
+    "dgamma without inverse_std": (BATCH, "(dy, x_hat, gamma)\n    dx = standardize", "(dy, x - mean[:, None], gamma)\n    dx = standardize"),  # noqa: E501
+    "dgamma from x, not x - mean": (BATCH, "(dy, x_hat, gamma)\n    dx = standardize", "(dy, x / (var[:, None] + eps) ** 0.5, gamma)\n    dx = standardize"),  # noqa: E501
+    "dgamma and dbeta swapped": (BATCH, "shift(dgamma, dbeta)", "shift(dbeta, dgamma)"),
+    "dbeta negated": (BATCH, "shift(dgamma, dbeta)", "shift(dgamma, -dbeta)"),
+    "eval formula in train mode": (BATCH, "back = backward if from_batch else backward_fixed", "back = backward_fixed"),
+    "train formula in eval mode": (BATCH, "back = backward if from_batch else backward_fixed", "back = backward"),
+    "eval without gamma": (BATCH, "dx = dx_hat / ((var", "dx = dy / ((var"),
+}  # fmt: skip
+
+CPU_BATCH_NORM_MISTAKES = {
+    "mean term dropped": (CPU_BATCH, "out -= through_mean_\n", "pass\n"),
+    "mean term's sign": (CPU_BATCH, "out -= through_mean_\n", "out += through_mean_\n"),
+    "variance term dropped": (CPU_BATCH, "out += dy_rows[block]\n", "out[...] = dy_rows[block]\n"),
+    "variance term's sign": (CPU_BATCH, "xp.subtract(mean_, rows[block], out=out)", "xp.subtract(rows[block], mean_, out=out)"),  # noqa: E501
+    "divisor of the mean term": (CPU_BATCH, "dbeta / samples", "dbeta / (samples - 1)"),
+    "divisor of the variance term": (CPU_BATCH, "dgamma * inverse_std / samples", "dgamma * inverse_std / (samples - 1)"),  # noqa: E501
+    "divisor N instead of M": (CPU_BATCH, "samples, spatial = rows.shape[0] * rows.shape[2]", "samples, spatial = rows.shape[0]"),  # noqa: E501
+    "inverse_std of the variance term dropped": (CPU_BATCH, "dgamma * inverse_std / samples", "dgamma / samples"),
+    "gamma missing in dx": (CPU_BATCH, "scale_ = per_channel(scale, spatial)", "scale_ = per_channel(inverse_std, spatial)"),  # noqa: E501
+    "dgamma without inverse_std": (CPU_BATCH, "dy.dtype) * inverse_std  # (C,)", "dy.dtype)  # (C,)"),
+    "dgamma from x, not x - mean": (CPU_BATCH, "xp.subtract(rows[block], mean_, out=product)", "product[...] = rows[block]"),  # noqa: E501
+    "eval formula in train mode": (CPU_BATCH, "if from_batch:", "if False:"),
+    "train formula in eval mode": (CPU_BATCH, "if from_batch:", "if True:"),
+    "eval without gamma": (CPU_BATCH, "xp.multiply(dy_rows[block], scale_, out=out)", "out[...] = dy_rows[block]"),
+}  # fmt: skip
 
 UAN_MISTAKES = {
     # posterior and weights
-    "posterior constant": (MIXTURE, "    return dx, dlog_prior, dmean, dvariance\n\n\ndef _bounded(", "    return 0 * dx, 0 * dlog_prior, 0 * dmean, 0 * dvariance\n\n\ndef _bounded("),  # noqa: E501
-    "posterior constant in x": (MIXTURE, "dx = -dl_u.sum(axis=0)", "dx = 0 * dl_u.sum(axis=0)"),
-    "posterior's dx sign": (MIXTURE, "dx = -dl_u.sum(axis=0)", "dx = dl_u.sum(axis=0)"),
-    "softmax's second term dropped": (MIXTURE, "    dlog_w -= w\n", ""),
-    "softmax's second term's sign": (MIXTURE, "    dlog_w -= w\n", "    dlog_w += w\n"),
-    "tau taken for w": (MIXTURE, "    w *= mixture.root_prior_  # tau\n", ""),
-    "prior gradient dropped": (MIXTURE, "dlog_prior += dl_sum", "dlog_prior += 0 * dl_sum"),
-    "sqrt(lambda) constant": (MIXTURE, "dlog_prior = -0.5 * sum", "dlog_prior = 0.0 * sum"),
-    "lambda instead of sqrt(lambda)": (MIXTURE, "dlog_prior = -0.5 * sum", "dlog_prior = -1.0 * sum"),
-    "sign of sqrt(lambda)": (MIXTURE, "dlog_prior = -0.5 * sum", "dlog_prior = 0.5 * sum"),
-    "precision missing": (MIXTURE, "    u *= mixture.precision_\n", ""),
-    "variance's half missing": (MIXTURE, "dvariance = 0.5 * (", "dvariance = 1.0 * ("),
-    "variance's log-determinant dropped": (MIXTURE, " - dl_sum / mixture.variance)", ")"),
-    "variance's log-determinant's sign": (MIXTURE, " - dl_sum / mixture.variance)", " + dl_sum / mixture.variance)"),
-    "variance's square dropped": (MIXTURE, "    dl_u *= u\n", ""),
+    "posterior constant": (WEIGHTS, "return tuple(a.astype(x.dtype) for a in (dx, ", "return tuple(0 * a.astype(x.dtype) for a in (dx, "),  # noqa: E501
+    "posterior constant in x": (WEIGHTS, "dx = -(dl * u)", "dx = 0 * (dl * u)"),
+    "posterior's dx sign": (WEIGHTS, "dx = -(dl * u)", "dx = (dl * u)"),
+    "softmax's second term dropped": (WEIGHTS, " - tau / tau.sum(axis=0) * dlog_w.sum(axis=0)", ""),
+    "softmax's second term's sign": (WEIGHTS, "dl = dlog_w - tau /", "dl = dlog_w + tau /"),
+    "tau taken for w": (WEIGHTS, "tau = w * backend.namespace(x).exp(half_log(log_prior))", "tau = w"),
+    "prior gradient dropped": (WEIGHTS, "(dl - 0.5 * dlog_w).sum", "(0.0 * dl - 0.5 * dlog_w).sum"),
+    "sqrt(lambda) constant": (WEIGHTS, "(dl - 0.5 * dlog_w).sum", "(dl - 0.0 * dlog_w).sum"),
+    "lambda instead of sqrt(lambda)": (WEIGHTS, "(dl - 0.5 * dlog_w).sum", "(dl - 1.0 * dlog_w).sum"),
+    "sign of sqrt(lambda)": (WEIGHTS, "(dl - 0.5 * dlog_w).sum", "(dl + 0.5 * dlog_w).sum"),
+    "precision missing": (WEIGHTS, "u = (near(x) - mean) / variance", "u = near(x) - mean + 0.0 * variance"),
+    "variance's half missing": (WEIGHTS, "dvariance = 0.5 * (", "dvariance = 1.0 * ("),
+    "variance's log-determinant dropped": (WEIGHTS, " - dl / variance)", ")"),
+    "variance's log-determinant's sign": (WEIGHTS, " - dl / variance)", " + dl / variance)"),
+    "variance's square dropped": (WEIGHTS, "(dl * u * u -", "(dl * u -"),
     # weighted moments
-    "moments' mean path dropped": (MIXTURE, "xp.add(dx_k, dmean, out=dlog_w)", "xp.add(dx_k, 0.0, out=dlog_w)"),
-    "moments' variance path halved in x": (MIXTURE, "dx_k += dlog_w  #", "dx_k[...] = dlog_w  #"),
-    "moments' v_k dropped": (MIXTURE, "    dlog_w -= dvariance * variance\n", ""),
-    "moments' v_k's sign": (MIXTURE, "dlog_w -= dvariance * variance", "dlog_w += dvariance * variance"),
-    "moments' weight dropped in x": (MIXTURE, "    dx_k *= w\n", ""),
-    "moments' weight dropped in log w": (MIXTURE, "    dlog_w *= w\n", ""),
+    "moments' mean path dropped": (MOMENTS, "((dm + dv * centred) *", "((dv * centred) *"),
+    "moments' variance path halved in x": (MOMENTS, "(dm + 2.0 * dv", "(dm + dv"),
+    "moments' v_k dropped": (MOMENTS, " - dv * v)", ")"),
+    "moments' v_k's sign": (MOMENTS, " - dv * v)", " + dv * v)"),
+    "moments' weight dropped in x": (MOMENTS, "dx = (share * (", "dx = (("),
+    "moments' weight dropped in log w": (MOMENTS, "dlog_w = share * (", "dlog_w = ("),
     # component normalization
-    "moments constant": (TRANSFORM, "        if from_batch:\n", "        if False:\n"),
-    "moments' dx dropped": (TRANSFORM, "            out += dx_moments\n", ""),
-    "moments' dlog w dropped": (TRANSFORM, "            dlog_w += dlog_w_moments\n", ""),
-    "direct path's inverse_std": (TRANSFORM, "        g_w_i *= inverse_std_\n", ""),
-    "direct path dropped": (TRANSFORM, "g_w_i.sum(axis=0, out=out)", "out[...] = 0.0"),
-    "weights' dx dropped": (TRANSFORM, "        out += dx_weights\n", ""),
-    "gamma missing": (TRANSFORM, "else per_channel(rho * gamma, spatial)", "else rho"),
-    "rho missing": (TRANSFORM, "else per_channel(rho * gamma, spatial)", "else per_channel(gamma, spatial)"),
-    "gamma missing in the moments": (TRANSFORM, "scale = rho if gamma is None else rho * gamma", "scale = rho"),
-    "dm's sign": (TRANSFORM, "dm = -scale", "dm = scale"),
-    "dm without inverse_std": (TRANSFORM, "dm = -scale * moments.inverse_std * a", "dm = -scale * a"),
-    "dv's half": (TRANSFORM, "dv = -0.5 * scale", "dv = -1.0 * scale"),
-    "dv's sign": (TRANSFORM, "dv = -0.5 * scale", "dv = 0.5 * scale"),
-    "dv with one inverse_std": (TRANSFORM, "scale * moments.inverse_std * moments.inverse_std * b", "scale * moments.inverse_std * b"),  # noqa: E501
-    "divisor W_k missing": (TRANSFORM, "share = moments.alive / (moments.total + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
-    "dgamma without rho": (TRANSFORM, "dgamma = rho * b.sum(axis=0)", "dgamma = b.sum(axis=0)"),
-    "dgamma without inverse_std": (TRANSFORM, "dy.dtype) * moments.inverse_std  # (K, C)", "dy.dtype)  # (K, C)"),
+    "moments constant": (TRANSFORM, "if moments.total is not None and moments.alive is not None:", "if False:"),
+    "moments' dx dropped": (TRANSFORM, "= dx + dx_moments, ", "= dx, "),
+    "moments' dlog w dropped": (TRANSFORM, ", dlog_w + dlog_w_moments\n", ", dlog_w\n"),
+    "direct path's inverse_std": (TRANSFORM, " dx = (g * w * i).sum", " dx = (g * w).sum"),
+    "direct path dropped": (TRANSFORM, " dx = (g * w * i).sum", " dx = (0.0 * g * w * i).sum"),
+    "weights' dx dropped": (TRANSFORM, "found = (dx + dx_weights, ", "found = (dx, "),
+    "gamma missing": (TRANSFORM, "else rho * gamma[:, None] * dy", "else rho * dy"),
+    "rho missing": (TRANSFORM, "else rho * gamma[:, None] * dy", "else gamma[:, None] * dy"),
+    "gamma missing in the moments": (TRANSFORM, "dm = -(g * w * i)", "dm = -(rho * dy * w * i)"),
+    "dm's sign": (TRANSFORM, "dm = -(g", "dm = (g"),
+    "dm without inverse_std": (TRANSFORM, "dm = -(g * w * i)", "dm = -(g * w)"),
+    "dv's half": (TRANSFORM, "dv = -0.5 * (", "dv = -1.0 * ("),
+    "dv's sign": (TRANSFORM, "dv = -0.5 * (", "dv = 0.5 * ("),
+    "dv with one inverse_std": (TRANSFORM, "* moments.inverse_std**2", "* moments.inverse_std"),
+    "divisor W_k missing": (TRANSFORM, "moments.alive / (moments.total + (1.0 - moments.alive))", "moments.alive"),
+    "dgamma without rho": (TRANSFORM, "dgamma = rho * (dy", "dgamma = (dy"),
+    "dgamma without inverse_std": (TRANSFORM, "dgamma = rho * (dy * w * x_hat)", "dgamma = rho * (dy * w * (x - m))"),
     # constraints
     "softmax over k dropped": (LAYER, "self.prior_logits.receive(log_softmax_backward(d.log_prior, mixture.log_prior))", "self.prior_logits.receive(d.log_prior)"),  # noqa: E501
-    "softmax over k, prior forgotten": (MIXTURE, "dlog_prior - backend.namespace(log_prior).exp(log_prior) *", "dlog_prior -"),  # noqa: E501
+    "softmax over k, prior forgotten": (CONSTRAINTS, "dlog_prior - backend.namespace(log_prior).exp(log_prior) *", "dlog_prior -"),  # noqa: E501
     "softplus derivative dropped": (LAYER, "softplus_backward(dvariance, raw_variance)", "dvariance"),
-    "softplus derivative's argument": (MIXTURE, ".exp(s - softplus(s))", ".exp(-softplus(s))"),
+    "softplus derivative's argument": (CONSTRAINTS, ".exp(s - softplus(s))", ".exp(-softplus(s))"),
     "learned moments' mean dropped": (LAYER, "dmean + d.moments_mean, dvariance", "dmean, dvariance"),
     "learned moments' variance dropped": (LAYER, "dvariance + d.moments_variance\n", "dvariance\n"),
     "prior logits given dmean's sign": (LAYER, "self.mean.receive(dmean)", "self.mean.receive(-dmean)"),
 }  # fmt: skip
+
+CPU_UAN_MISTAKES = {
+    # posterior and weights
+    "posterior constant": (CPU_BLOCKS, "    return dx, dlog_prior, dmean, dvariance\n\n\ndef _bounded(", "    return 0 * dx, 0 * dlog_prior, 0 * dmean, 0 * dvariance\n\n\ndef _bounded("),  # noqa: E501
+    "posterior constant in x": (CPU_BLOCKS, "dx = -dl_u.sum(axis=0)", "dx = 0 * dl_u.sum(axis=0)"),
+    "posterior's dx sign": (CPU_BLOCKS, "dx = -dl_u.sum(axis=0)", "dx = dl_u.sum(axis=0)"),
+    "softmax's second term dropped": (CPU_BLOCKS, "    dlog_w -= w\n", ""),
+    "softmax's second term's sign": (CPU_BLOCKS, "    dlog_w -= w\n", "    dlog_w += w\n"),
+    "tau taken for w": (CPU_BLOCKS, "    w *= mixture.root_prior_  # tau\n", ""),
+    "prior gradient dropped": (CPU_BLOCKS, "dlog_prior += dl_sum", "dlog_prior += 0 * dl_sum"),
+    "sqrt(lambda) constant": (CPU_BLOCKS, "dlog_prior = -0.5 * sum", "dlog_prior = 0.0 * sum"),
+    "lambda instead of sqrt(lambda)": (CPU_BLOCKS, "dlog_prior = -0.5 * sum", "dlog_prior = -1.0 * sum"),
+    "sign of sqrt(lambda)": (CPU_BLOCKS, "dlog_prior = -0.5 * sum", "dlog_prior = 0.5 * sum"),
+    "precision missing": (CPU_BLOCKS, "    u *= mixture.precision_\n", ""),
+    "variance's half missing": (CPU_BLOCKS, "dvariance = 0.5 * (", "dvariance = 1.0 * ("),
+    "variance's log-determinant dropped": (CPU_BLOCKS, " - dl_sum / mixture.variance)", ")"),
+    "variance's log-determinant's sign": (CPU_BLOCKS, " - dl_sum / mixture.variance)", " + dl_sum / mixture.variance)"),
+    "variance's square dropped": (CPU_BLOCKS, "    dl_u *= u\n", ""),
+    # weighted moments
+    "moments' mean path dropped": (CPU_BLOCKS, "xp.add(dx_k, dmean, out=dlog_w)", "xp.add(dx_k, 0.0, out=dlog_w)"),
+    "moments' variance path halved in x": (CPU_BLOCKS, "dx_k += dlog_w  #", "dx_k[...] = dlog_w  #"),
+    "moments' v_k dropped": (CPU_BLOCKS, "    dlog_w -= dvariance * variance\n", ""),
+    "moments' v_k's sign": (CPU_BLOCKS, "dlog_w -= dvariance * variance", "dlog_w += dvariance * variance"),
+    "moments' weight dropped in x": (CPU_BLOCKS, "    dx_k *= w\n", ""),
+    "moments' weight dropped in log w": (CPU_BLOCKS, "    dlog_w *= w\n", ""),
+    # component normalization
+    "moments constant": (CPU_TRANSFORM, "        if from_batch:\n", "        if False:\n"),
+    "moments' dx dropped": (CPU_TRANSFORM, "            out += dx_moments\n", ""),
+    "moments' dlog w dropped": (CPU_TRANSFORM, "            dlog_w += dlog_w_moments\n", ""),
+    "direct path's inverse_std": (CPU_TRANSFORM, "        g_w_i *= inverse_std_\n", ""),
+    "direct path dropped": (CPU_TRANSFORM, "g_w_i.sum(axis=0, out=out)", "out[...] = 0.0"),
+    "weights' dx dropped": (CPU_TRANSFORM, "        out += dx_weights\n", ""),
+    "gamma missing": (CPU_TRANSFORM, "else per_channel(rho * gamma, spatial)", "else rho"),
+    "rho missing": (CPU_TRANSFORM, "else per_channel(rho * gamma, spatial)", "else per_channel(gamma, spatial)"),
+    "gamma missing in the moments": (CPU_TRANSFORM, "scale = rho if gamma is None else rho * gamma", "scale = rho"),
+    "dm's sign": (CPU_TRANSFORM, "dm = -scale", "dm = scale"),
+    "dm without inverse_std": (CPU_TRANSFORM, "dm = -scale * moments.inverse_std * a", "dm = -scale * a"),
+    "dv's half": (CPU_TRANSFORM, "dv = -0.5 * scale", "dv = -1.0 * scale"),
+    "dv's sign": (CPU_TRANSFORM, "dv = -0.5 * scale", "dv = 0.5 * scale"),
+    "dv with one inverse_std": (CPU_TRANSFORM, "scale * moments.inverse_std * moments.inverse_std * b", "scale * moments.inverse_std * b"),  # noqa: E501
+    "divisor W_k missing": (CPU_TRANSFORM, "share = moments.alive / (moments.total + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
+    "dgamma without rho": (CPU_TRANSFORM, "dgamma = rho * b.sum(axis=0)", "dgamma = b.sum(axis=0)"),
+    "dgamma without inverse_std": (CPU_TRANSFORM, "dy.dtype) * moments.inverse_std  # (K, C)", "dy.dtype)  # (K, C)"),
+}  # fmt: skip
+
+# The layer hands gradients out and goes back through the constraints: one text, with and without versions.
+LAYER_ALONE = {"dgamma and dbeta swapped", "dbeta negated"} | {
+    name for name, (module, *_) in UAN_MISTAKES.items() if module in (LAYER, CONSTRAINTS)
+}
 
 
 def uan_variants():
@@ -115,34 +195,53 @@ def check_batch_norm(cls):
     return passed
 
 
-def test_without_a_mistake_all_is_green():
+def batch_norm(mistake):
+    return outcome(check_batch_norm, "BatchNorm", BN, CPU_BN, mistake)
+
+
+def uan(mistake):
+    return outcome(check_uan, "UAN", UAN, CPU_UAN, mistake)
+
+
+@pytest.mark.parametrize("version", [False, True])
+def test_without_a_mistake_all_is_green(version):
     """The loader itself plants nothing."""
-    assert all(check_batch_norm(plant(BN, "", "", "").BatchNorm).values())
-    passed = check_uan(plant(UAN, "", "", "").UAN)
+    assert all(batch_norm((CPU_BATCH if version else BATCH, "", "")).values())
+    passed = uan((CPU_TRANSFORM if version else TRANSFORM, "", ""))
     assert len(passed) == 6
     assert all(passed.values())
 
 
-@pytest.mark.parametrize("name", BATCH_NORM_MISTAKES)
-def test_batch_norm_mistake_is_caught(name):
-    old, new = BATCH_NORM_MISTAKES[name]
-    assert not all(check_batch_norm(plant(BN, BN[0], old, new).BatchNorm).values()), f"survived: {name}"
+def test_definition_and_version_have_the_same_mistakes():
+    assert set(BATCH_NORM_MISTAKES) - LAYER_ALONE == set(CPU_BATCH_NORM_MISTAKES)
+    assert set(UAN_MISTAKES) - LAYER_ALONE == set(CPU_UAN_MISTAKES)
 
 
-@pytest.mark.parametrize("name", UAN_MISTAKES)
-def test_uan_mistake_is_caught(name):
-    module, old, new = UAN_MISTAKES[name]
-    assert not all(check_uan(plant(UAN, module, old, new).UAN).values()), f"survived: {name}"
+@pytest.mark.parametrize(("text", "name"), both(BATCH_NORM_MISTAKES, CPU_BATCH_NORM_MISTAKES))
+def test_batch_norm_mistake_is_caught(text, name):
+    table = BATCH_NORM_MISTAKES if text == "definition" else CPU_BATCH_NORM_MISTAKES
+    assert not all(batch_norm(table[name]).values()), f"survived: {name}"
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [BATCH_NORM_MISTAKES["mean term dropped"], BATCH_NORM_MISTAKES["variance term dropped"]]
-)
-def test_an_all_ones_upstream_would_have_hidden_part_of_it(old, new):
-    """Why dy is random: with ones, a gamma of ones and centred x the wrong dx differs from the right one by a constant
-    or not at all."""
-    layer = plant(BN, BN[0], old, new).BatchNorm(2, affine=False, dtype="float64")
+@pytest.mark.parametrize(("text", "name"), both(UAN_MISTAKES, CPU_UAN_MISTAKES))
+def test_uan_mistake_is_caught(text, name):
+    table = UAN_MISTAKES if text == "definition" else CPU_UAN_MISTAKES
+    assert not all(uan(table[name]).values()), f"survived: {name}"
+
+
+def structure_left(cls):
+    """How far from one constant the wrong dx is, for an upstream gradient of ones."""
+    layer = cls(2, affine=False, dtype="float64")
     x = draw_array((6, 2), 0)
     layer.forward(x)
     ones = layer.backward(np.ones_like(x))  # all ones on purpose
-    assert np.abs(ones - ones.mean(axis=0)).max() < 1e-12, "no structure left to see"
+    return np.abs(ones - ones.mean(axis=0)).max()
+
+
+@pytest.mark.parametrize("table", [BATCH_NORM_MISTAKES, CPU_BATCH_NORM_MISTAKES], ids=["definition", "version"])
+@pytest.mark.parametrize("name", ["mean term dropped", "variance term dropped"])
+def test_an_all_ones_upstream_would_have_hidden_part_of_it(name, table):
+    """Why dy is random: with ones, a gamma of ones and centred x the wrong dx differs from the right one by a constant
+    or not at all."""
+    left = outcome(structure_left, "BatchNorm", BN, CPU_BN, table[name])
+    assert left < 1e-12, "no structure left to see"

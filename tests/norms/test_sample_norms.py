@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
-from support.mutants import plant
+from support.mutants import both, outcome
 
-from uanref import gradcheck
+from uanref import backend, gradcheck
 from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
 from uanref.norms.layer import LayerNorm
 
 SEEDS = st.integers(0, 2**32 - 1)
-CHAIN = ["norms.sample_statistics", "norms.group"]
+CHAIN, VERSIONS = ["norms.standardize", "norms.group"], ["kernels.cpu.group"]
+(STANDARDIZE, GROUP), (CPU_GROUP,) = CHAIN, VERSIONS
 
 
 @st.composite
@@ -85,47 +86,75 @@ def test_samples_do_not_see_each_other(groups):
     np.testing.assert_allclose(dx, np.concatenate([a[1] for a in alone]), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.versions("threads and blocks")
 def test_threads_and_blocks_change_no_bit():
-    from uanref import blocking
+    from uanref.kernels.cpu import blocks
 
     x, dy = (draw_array((200, 8, 16, 16), seed, dtype="float32") for seed in (0, 1))
-    assert len(blocking.sample_blocks(x, 4 * x[0].size)) > 1
+    assert len(blocks.sample_blocks(x, 4 * x[0].size)) > 1
     results = []
     for count in (1, 2):
         layer = GroupNorm(2, 8)
-        with blocking.limit_threads(count):
+        with backend.limit_threads(count):
             results.append([layer.forward(x), layer.backward(dy), layer.gamma.grad, layer.beta.grad])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
+# (module, what stands there, what a slip would write), the same mistakes for the definition and for the version.
 MISTAKES = {
-    "mean term dropped": ("        g_l -= through_mean\n", ""),
-    "mean term's sign": ("g_l -= through_mean\n", "g_l += through_mean\n"),
-    "variance term dropped": ("        g_l -= x_hat_l\n", ""),
-    "variance term's sign": ("g_l -= x_hat_l\n", "g_l += x_hat_l\n"),
-    "mean's divisor": ("through_mean = sum_rows(g_l)[..., None] / length", "through_mean = sum_rows(g_l)[..., None]"),
-    "variance's divisor": ("sum_rows(product_l)[..., None] / length", "sum_rows(product_l)[..., None]"),
-    "inverse_std dropped": ("        g_l *= inverse_std[block]\n", ""),
-    "x_hat not scaled": ("        x_hat_l *= inverse_std[block]\n", ""),
-    "gamma after, not before": ("xp.multiply(dy_b, gamma_, out=g)", "g[...] = dy_b"),
-    "dgamma without x_hat": ("xp.multiply(dy_b, x_hat, out=product)", "product[...] = dy_b"),
-    "dgamma and dbeta swapped": ("return dgamma, dbeta\n", "return dbeta, dgamma\n"),
-    "groups ignored": ("grouped = (-1, groups,", "grouped = (-1, groups and 1,"),
+    "mean term dropped": (STANDARDIZE, "dx_hat - through_mean - through", "dx_hat - through"),
+    "mean term's sign": (STANDARDIZE, "dx_hat - through_mean", "dx_hat + through_mean"),
+    "variance term dropped": (STANDARDIZE, " - through_variance)", ")"),
+    "variance term's sign": (STANDARDIZE, " - through_variance)", " + through_variance)"),
+    "mean's divisor": (STANDARDIZE, "through_mean = dx_hat.mean(", "through_mean = dx_hat.sum("),
+    "variance's divisor": (STANDARDIZE, "(dx_hat * x_hat).mean(", "(dx_hat * x_hat).sum("),
+    "inverse_std dropped": (STANDARDIZE, "- through_variance) / (variance + eps) ** 0.5", "- through_variance)"),
+    "x_hat not scaled": (GROUP, "x_hat = standardize(x.reshape(cells), mean, var, eps)", "x_hat = x.reshape(cells) - mean"),  # noqa: E501
+    "gamma after, not before": (STANDARDIZE, "return dy if gamma is None else gamma[:, None] * dy, dgamma", "return dy, dgamma"),  # noqa: E501
+    "dgamma without x_hat": (STANDARDIZE, "dgamma = (dy * x_hat).sum", "dgamma = dy.sum"),
+    "dgamma and dbeta swapped": (GROUP, "return dx.reshape(x.shape), dgamma, dbeta", "return dx.reshape(x.shape), dbeta, dgamma"),  # noqa: E501
+    "groups ignored": (GROUP, "axes=(2,))\n    return dx", "axes=(1, 2))\n    return dx"),
+}  # fmt: skip
+
+CPU_MISTAKES = {
+    "mean term dropped": (CPU_GROUP, "        g_l -= through_mean\n", ""),
+    "mean term's sign": (CPU_GROUP, "g_l -= through_mean\n", "g_l += through_mean\n"),
+    "variance term dropped": (CPU_GROUP, "        g_l -= x_hat_l\n", ""),
+    "variance term's sign": (CPU_GROUP, "g_l -= x_hat_l\n", "g_l += x_hat_l\n"),
+    "mean's divisor": (CPU_GROUP, "through_mean = sum_rows(g_l)[..., None] / length", "through_mean = sum_rows(g_l)[..., None]"),  # noqa: E501
+    "variance's divisor": (CPU_GROUP, "sum_rows(product_l)[..., None] / length", "sum_rows(product_l)[..., None]"),
+    "inverse_std dropped": (CPU_GROUP, "        g_l *= inverse_std[block]\n", ""),
+    "x_hat not scaled": (CPU_GROUP, "        x_hat_l *= inverse_std[block]\n", ""),
+    "gamma after, not before": (CPU_GROUP, "xp.multiply(dy_b, gamma_, out=g)", "g[...] = dy_b"),
+    "dgamma without x_hat": (CPU_GROUP, "xp.multiply(dy_b, x_hat, out=product)", "product[...] = dy_b"),
+    "dgamma and dbeta swapped": (CPU_GROUP, "return dgamma, dbeta\n", "return dbeta, dgamma\n"),
+    "groups ignored": (CPU_GROUP, "grouped = (-1, groups,", "grouped = (-1, groups and 1,"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_is_caught(name):
-    old, new = MISTAKES[name]
+def passes(cls):
+    return gradcheck.check(shake(cls(2, 4, eps=0.05, dtype="float64"), 1), draw_array((3, 4, 2), 2)).ok
 
-    def passes(cls):
-        return gradcheck.check(shake(cls(2, 4, eps=0.05, dtype="float64"), 1), draw_array((3, 4, 2), 2)).ok
 
-    assert passes(plant(CHAIN, "", "", "").GroupNorm)
+PLANTED = "plants in definitions, with versions off, and in versions, with them on"
+
+
+@pytest.mark.versions(PLANTED)
+@pytest.mark.parametrize("module", [STANDARDIZE, CPU_GROUP])
+def test_without_a_mistake_all_is_green(module):
+    assert outcome(passes, "GroupNorm", CHAIN, VERSIONS, (module, "", ""))
+    assert set(MISTAKES) == set(CPU_MISTAKES)
+
+
+@pytest.mark.versions(PLANTED)
+@pytest.mark.parametrize(("text", "name"), both(MISTAKES, CPU_MISTAKES))
+def test_a_planted_mistake_is_caught(text, name):
+    table = MISTAKES if text == "definition" else CPU_MISTAKES
     try:
-        caught = not passes(plant(CHAIN, CHAIN[0], old, new).GroupNorm)
-    except ValueError:  # "groups ignored" no longer fits its own shapes
+        caught = not outcome(passes, "GroupNorm", CHAIN, VERSIONS, table[name])
+    except ValueError:
+        assert (text, name) == ("version", "groups ignored"), "no fair mistake"  # that one no longer fits its shapes
         caught = True
     assert caught, f"survived: {name}"
 

@@ -12,7 +12,8 @@ from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
 
 from uanref import backend, gradcheck
 from uanref.norms.batch import BatchNorm
-from uanref.norms.gaussian_mixture import Mixture, log_softmax, posterior, softplus
+from uanref.norms.mixture_constraints import log_softmax, softplus
+from uanref.norms.mixture_weights import Mixture, posterior
 from uanref.norms.uan import UAN
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -68,18 +69,19 @@ def test_gradients_in_eval_mode(shape, components, seed, posterior, statistics, 
     gradcheck.assert_ok(layer, draw_array(shape, seed), seed=seed, complex_step=True)
 
 
+@pytest.mark.versions("blocks")
 @pytest.mark.parametrize("posterior", ["channel", "joint"])
 @pytest.mark.parametrize("statistics", ["batch", "learned"])
 def test_gradients_over_many_blocks(posterior, statistics, monkeypatch):
     """Blocks of one sample and two threads: the sums over blocks are part of the derivation too."""
-    from uanref import blocking
+    from uanref.kernels.cpu import blocks
 
-    monkeypatch.setattr(blocking, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(blocking, "THREADED_ELEMENTS", 0)
-    monkeypatch.setattr(blocking.sample_blocks, "__defaults__", (1,))
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "THREADED_ELEMENTS", 0)
+    monkeypatch.setattr(blocks.sample_blocks, "__defaults__", (1,))
     x = draw_array((5, 3, 2, 2), 0)
-    with blocking.limit_threads(2):
-        assert len(blocking.sample_blocks(x, 12)) == 5
+    with backend.limit_threads(2):
+        assert len(blocks.sample_blocks(x, 12)) == 5
         gradcheck.assert_ok(make(3, posterior=posterior, statistics=statistics, eps=0.05), x)
 
 
@@ -219,7 +221,7 @@ def test_output_is_the_definition(shape, seed, posterior_kind, statistics, dtype
     wide = {name: p.value.astype("float64") for name, p in layer.parameters().items()}
     rows = x.astype("float64").reshape(*shape[:2], -1)
     log_prior, variance = log_softmax(wide["prior_logits"]), softplus(wide["raw_variance"])
-    tau = posterior(rows, Mixture(log_prior, wide["mean"], variance + layer.eps, rows.shape[2]))
+    tau = posterior(rows, Mixture(log_prior, wide["mean"], variance + layer.eps))
     m, v = wide["mean"][:, None, :, None], variance[:, None, :, None]
     if statistics == "batch":
         share = tau.sum((1, 3), keepdims=True)
@@ -342,7 +344,7 @@ def test_em_moves_the_mixture_and_gives_it_no_gradient():
         layer.mean.value.copy(),
         softplus(layer.raw_variance.value),
     )
-    tau = posterior(x[:, :, None], Mixture(np.log(prior), mean, variance + layer.eps, 1))[..., 0]  # (K, N, C)
+    tau = posterior(x[:, :, None], Mixture(np.log(prior), mean, variance + layer.eps))[..., 0]  # (K, N, C)
     share = tau.sum(1)
     m = (tau * x).sum(1) / share
     v = (tau * (x - m[:, None]) ** 2).sum(1) / share
@@ -424,14 +426,17 @@ def test_state_dict_round_trip(posterior, statistics, update, start):
         np.testing.assert_array_equal(other.state_dict()[key], value)
 
 
+@pytest.mark.versions("threads")
 def test_threads_change_no_bit():
-    from uanref import blocking
+    from uanref.kernels.cpu import blocks
 
-    x, dy = (draw_array((24, 8, 16, 16), seed, dtype="float32") for seed in (0, 1))
+    x, dy = (draw_array((48, 8, 16, 16), seed, dtype="float32") for seed in (0, 1))
+    assert x.size > blocks.THREADED_ELEMENTS
+    assert len(blocks.sample_blocks(x, 5 * 3 * x[0].size)) > 1
     results = []
     for count in (1, 2):
         layer = UAN(8)
-        with blocking.limit_threads(count):
+        with backend.limit_threads(count):
             results.append([layer.forward(x), layer.backward(dy), layer.mean.grad, layer.running_var])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)

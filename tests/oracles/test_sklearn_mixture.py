@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.requirements import require
 
-from uanref.blocking import Scratch
-from uanref.norms import gaussian_mixture as gm
 from uanref.norms.mixture import MixtureNorm
+from uanref.norms.mixture_constraints import inverse_softplus, log_softmax, softplus
+from uanref.norms.mixture_em import em_step
+from uanref.norms.mixture_moments import weighted_moments
+from uanref.norms.mixture_weights import Mixture, posterior
 from uanref.norms.uan import UAN
 
 Start = tuple[np.ndarray, np.ndarray, np.ndarray]  # lambda (K, P), mu (K, C), sigma^2 (K, C)
@@ -81,17 +83,18 @@ def theirs(samples: np.ndarray, start: Start, steps: int) -> Any:
 def posterior_of(x: np.ndarray, start: Start) -> np.ndarray:
     """Our posteriors, (K, N, P, S)."""
     prior, mean, variance = start
-    return gm.posterior(x, gm.Mixture(np.log(prior), mean, variance, x.shape[2]))
+    return posterior(x, Mixture(np.log(prior), mean, variance))
 
 
 def em(x: np.ndarray, start: Start, steps: int) -> Start:
     """Our EM: posteriors, their moments, and a step with momentum 1."""
     log_prior, mean, variance = np.log(start[0]), start[1], start[2]
     for _ in range(steps):
-        tau = gm.posterior(x, gm.Mixture(log_prior, mean, variance, x.shape[2]))
-        share, m, scatter = gm.weighted_moments(x, tau, Scratch())
+        tau = posterior(x, Mixture(log_prior, mean, variance))
+        share, m, v = weighted_moments(x, tau)
         alive = np.ones_like(share)
-        log_prior, mean, variance = gm.em_step(log_prior, mean, variance, share, m, scatter / share, alive, 1.0)
+        total = share / np.exp(0.5 * log_prior)  # W, the sum of the weights
+        log_prior, mean, variance = em_step(log_prior, mean, variance, total, m, v, alive, 1.0)
     return np.exp(log_prior), mean, variance
 
 
@@ -127,10 +130,10 @@ def test_uan_with_em_and_momentum_1_is_em(posterior, statistics):
     x, start = drawn((20, 3, 4), 3, posterior, 11)
     layer = UAN(3, 3, posterior=posterior, statistics=statistics, update="em", eps=0.0, momentum=1.0, dtype="float64")
     layer.prior_logits.value, layer.mean.value = np.log(start[0]), start[1]
-    layer.raw_variance.value = gm.inverse_softplus(start[2], 0.0)
+    layer.raw_variance.value = inverse_softplus(start[2], 0.0)
     for steps in range(1, 4):
         layer.forward(x)
-        ours = np.exp(gm.log_softmax(layer.prior_logits.value)), layer.mean.value, gm.softplus(layer.raw_variance.value)
+        ours = np.exp(log_softmax(layer.prior_logits.value)), layer.mean.value, softplus(layer.raw_variance.value)
         assert_same_mixture(ours, x, start, steps)
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uanref import files
 from uanref.derivations import DERIVATIONS, Derivation, find
-from uanref.derivations.expressions import Named, evaluate
 from uanref.derivations.mistakes import mistakes
-from uanref.stepping import explorer, layout, markup
+from uanref.derivations.primitives import Named, evaluate
+from uanref.stepping import explorer, layout, markup, page_data
 from uanref.stepping.export import exported
+from uanref.stepping.layout_columns import WIDTH
 
 VOID = {"meta", "link", "input", "br", "path"}
 NAMES = [derivation.name for derivation in DERIVATIONS]
@@ -218,16 +220,16 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch:
 def test_a_folder_or_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="is a folder"):
         explorer.write(tmp_path, "text", force=True)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
         explorer.write(tmp_path / "nowhere" / "page.html", "text")
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> None:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(explorer.tempfile, "mkstemp", refuse)
-    with pytest.raises(OSError, match="cannot be written: Permission denied"):
+    monkeypatch.setattr(files, "open", refuse, raising=False)
+    with pytest.raises(OSError, match=r"cannot be written \(Permission denied\)"):
         explorer.write(tmp_path / "page.html", "text")
 
 
@@ -237,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("name", ["posterior", "uan", "uan-learned"])
 def test_the_view_of_a_mixture_draws_densities_and_posteriors(name: str) -> None:
     derivation = find(name)
-    view = explorer.mixture(derivation)
+    view = page_data.mixture(derivation)
     assert view is not None
     grid = np.linspace(-30, 30, 6001)
     inputs = derivation.example(2, m=len(grid)) | {"x": np.stack([grid, grid], 1)}
@@ -269,8 +271,8 @@ def expression_of(lists: list[Any]) -> Any:
 
 
 def test_a_derivation_without_components_has_no_such_view() -> None:
-    assert explorer.mixture(find("bn")) is None
-    assert explorer.mixture(find("softmax-cross-entropy")) is None
+    assert page_data.mixture(find("bn")) is None
+    assert page_data.mixture(find("softmax-cross-entropy")) is None
 
 
 # --- the layout -------------------------------------------------------------------------------------
@@ -281,10 +283,10 @@ def test_boxes_do_not_touch_and_edges_run_down_past_them(derivation: Derivation)
     drawn = layout.layout(derivation)
     assert list(drawn.boxes) == [node.name for node in derivation.nodes]
     for one, other in itertools.combinations(drawn.boxes.values(), 2):
-        apart = abs(one.x - other.x) >= layout.WIDTH or abs(one.y - other.y) >= layout.HEIGHT
+        apart = abs(one.x - other.x) >= WIDTH or abs(one.y - other.y) >= layout.HEIGHT
         assert apart, (one.name, other.name)
     for box in drawn.boxes.values():
-        assert layout.WIDTH / 2 <= box.x <= drawn.width - layout.WIDTH / 2
+        assert WIDTH / 2 <= box.x <= drawn.width - WIDTH / 2
         assert 0 <= box.y <= drawn.height - layout.HEIGHT
     assert {(e.source, e.target) for e in drawn.edges} == {(i, s.name) for s in derivation.steps for i in s.inputs}
     for edge in drawn.edges:
@@ -294,11 +296,11 @@ def test_boxes_do_not_touch_and_edges_run_down_past_them(derivation: Derivation)
         source, target = drawn.boxes[edge.source], drawn.boxes[edge.target]
         assert points[0] == pytest.approx((source.x, source.y + layout.HEIGHT), abs=0.06)
         assert points[-1][1] == pytest.approx(target.y, abs=0.06)
-        assert abs(points[-1][0] - target.x) <= layout.WIDTH / 2
+        assert abs(points[-1][0] - target.x) <= WIDTH / 2
         for (x, top), (_, bottom) in itertools.pairwise(points):  # past a row an edge runs straight down
             for box in drawn.boxes.values():
                 if bottom - top == pytest.approx(layout.HEIGHT, abs=0.11) and box.y == pytest.approx(top, abs=0.06):
-                    assert abs(box.x - x) >= layout.WIDTH / 2, (edge.source, edge.target, box.name)
+                    assert abs(box.x - x) >= WIDTH / 2, (edge.source, edge.target, box.name)
 
 
 def corners(path: str) -> list[tuple[float, float]]:

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from support import browser
 
-from uanref.derivations import find
+from uanref.derivations import Trace, find
 from uanref.derivations.mistakes import mistakes, plant
-from uanref.derivations.staged import Trace
 from uanref.stepping import explorer, markup
 
 PATIENCE = 60  # seconds, on a busy machine

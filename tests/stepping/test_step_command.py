@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from uanref import cli
+from uanref.cli import options
 from uanref.derivations import DERIVATIONS, find
 
 
 def test_the_help_names_every_derivation():
-    assert cli.DERIVATION_NAMES.split(", ") == [derivation.name for derivation in DERIVATIONS]
+    assert options.DERIVATION_NAMES.split(", ") == [derivation.name for derivation in DERIVATIONS]
 
 
 @pytest.mark.parametrize("arguments", [["--plain"], []], ids=["asked for", "no terminal"])

@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from uanref.derivations import DERIVATIONS, find
-from uanref.stepping.terminal import Screen, print_walk
+from uanref.stepping.printed import print_walk
+from uanref.stepping.terminal import Screen
 from uanref.stepping.unicode import equation, local_equation
 from uanref.stepping.walk import Walk
 

@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from uanref.derivations import DERIVATIONS, find
+from uanref.derivations import DERIVATIONS, Derivation, Step, find
 from uanref.derivations.batch_norm import BATCH_NORM
 from uanref.derivations.expressions import count, d, mean, ref, sqrt, square, sum_
-from uanref.derivations.staged import Derivation, Step
 from uanref.stepping.mathml import mathml
 from uanref.stepping.unicode import equation, local_equation, symbol, text
 

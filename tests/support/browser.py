@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from support import requirements
 
 QUIET = (
@@ -37,9 +35,9 @@ def chromium() -> str | None:
 
 
 def require_browser() -> Any:
-    """Return selenium's ``webdriver``; skip where Chromium or its driver is missing, which no package brings."""
+    """Return selenium's ``webdriver``; skip (on CI: fail) where Chromium or its driver is missing."""
     if chromium() is None or shutil.which("chromedriver") is None:
-        pytest.skip("Chromium or its driver is not installed: apt install chromium chromium-driver")
+        requirements.skip("Chromium or its driver is not installed: apt install chromium chromium-driver")
     try:
         from selenium import webdriver
     except ImportError:

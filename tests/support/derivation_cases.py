@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from uanref.derivations import DERIVATIONS, Derivation, Trace
 from uanref.layers.base import Layer, Parameter
-from uanref.norms import gaussian_mixture
+from uanref.norms import mixture_constraints, mixture_weights
 
 TOLERANCE = 1e-6  # of every node's proof
 PROVEN = [derivation for derivation in DERIVATIONS if not derivation.forward_only]
@@ -111,17 +111,17 @@ def _batch_norm_eval(layer, inputs, upstream):
 
 
 def _posterior(layer, inputs, upstream):
-    log_prior = gaussian_mixture.log_softmax(inputs["prior_logits"])
-    variance = gaussian_mixture.softplus(inputs["raw_variance"]) + inputs["eps"]
+    log_prior = mixture_constraints.log_softmax(inputs["prior_logits"])
+    variance = mixture_constraints.softplus(inputs["raw_variance"]) + inputs["eps"]
     rows = inputs["x"][:, :, None]  # (N, C, S = 1)
-    mixture = gaussian_mixture.Mixture(log_prior, inputs["mean"], variance, 1)
+    mixture = mixture_weights.Mixture(log_prior, inputs["mean"], variance)
     tau = layer(rows, mixture)[..., 0]
-    dx, dlog_prior, dmean, dvariance = gaussian_mixture.posterior_backward(upstream[..., None], rows, mixture)
+    dx, dlog_prior, dmean, dvariance = mixture_weights.posterior_backward(upstream[..., None], rows, mixture)
     return tau, {
         "x": dx[..., 0],
-        "prior_logits": gaussian_mixture.log_softmax_backward(dlog_prior, log_prior),
+        "prior_logits": mixture_constraints.log_softmax_backward(dlog_prior, log_prior),
         "mean": dmean,
-        "raw_variance": gaussian_mixture.softplus_backward(dvariance, inputs["raw_variance"]),
+        "raw_variance": mixture_constraints.softplus_backward(dvariance, inputs["raw_variance"]),
     }
 
 

@@ -4,7 +4,7 @@
 kind      what it is
 ========  ========================================================================================
 numpy     the host
-strict    :mod:`support.strictcp`: NumPy behind CuPy's manners, the layers' array code alone
+strict    :mod:`support.strictcp`: NumPy behind CuPy's manners, array code alone
 emulated  :mod:`support.cupysim`: the installed CuPy with kernels compiled for the CPU
 cupy      CuPy on a real GPU
 ========  ========================================================================================
@@ -49,9 +49,9 @@ class Device:
         return self.kind in ("strict", "emulated")
 
     @property
-    def fused(self) -> tuple[bool, ...]:
-        """The settings of ``backend.fused`` that make a difference here: kernels run on CUDA alone."""
-        return (True, False) if self.kind in ("emulated", "cupy") else (False,)
+    def has_kernels(self) -> bool:
+        """Whether CUDA sources run here."""
+        return self.kind in ("emulated", "cupy")
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[Any]:

@@ -29,7 +29,7 @@ from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
 from uanref.norms.instance import InstanceNorm
 from uanref.norms.layer import LayerNorm
-from uanref.training.optimizers import SGD, Adam, AdamW
+from uanref.optimizers import SGD, Adam, AdamW
 
 Arrays = dict[str, np.ndarray]
 

@@ -10,8 +10,8 @@ device arrays do:
 - indexing by a boolean mask (which makes a GPU wait) and by host arrays or lists (which copies silently) is refused;
 - copies each way and synchronizations are counted, and refused inside ``device.sealed()``.
 
-It is stricter than CuPy where CuPy is merely slow. It knows nothing about kernels, so the double runs under
-``backend.fused(False)``: what it judges is the layers' array code. It needs ``import cupy``, no driver.
+It is stricter than CuPy where CuPy is merely slow. It runs no kernels, so those that are CUDA serve nothing here: what
+it judges is array code, the definitions' and that of ``kernels/cpu``. It needs ``import cupy``, no driver.
 
 What it cannot see: rounding of a GPU, order of parallel sums, the number of launches.
 """
@@ -24,13 +24,12 @@ import inspect
 import re
 import sys
 import types
+import unittest.mock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from uanref import backend
 
 
 class Refused(TypeError):
@@ -246,7 +245,7 @@ def _index(index: Any) -> Any:
 
 # --- functions --------------------------------------------------------------------------------------
 
-_WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress", "trim_zeros"}
+_WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress", "trim_zeros", "sliding_window_view"}
 _UFUNC_KEYWORDS = {"out", "dtype", "casting"}
 
 
@@ -394,7 +393,7 @@ def strict() -> Iterator[Device]:
     _state.real, _state.device = cupy, Device()
     sys.modules.update(stand_ins)
     try:
-        with backend.fused(False):
+        with unittest.mock.patch("uanref.kernels.cuda.launch._is_here", return_value=False):
             yield _state.device
     finally:
         sys.modules.update(before)

@@ -21,12 +21,13 @@ from uanref.layers.linear import Linear
 from uanref.losses import SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
 from uanref.norms.uan import UAN
+from uanref.optimizers import SGD, Adam, AdamW
 from uanref.training import checkpoint
+from uanref.training import trainer as trainer_module
 from uanref.training.checkpoint import CheckpointError
 from uanref.training.history import History
-from uanref.training.optimizers import SGD, Adam, AdamW
 from uanref.training.schedules import Constant, Cosine, StepDecay
-from uanref.training.trainer import Trainer
+from uanref.training.trainer import NonFiniteError, Trainer
 
 
 def make_splits(samples=37, seed=0):
@@ -218,24 +219,137 @@ def test_another_bit_generator_comes_back(tmp_path):
     assert_same_state(resumed.model.state_dict(), trainer.model.state_dict())
 
 
-def test_after_an_interruption_the_epoch_starts_anew(tmp_path):
+class Stop(KeyboardInterrupt):
+    """As the command line raises for SIGTERM."""
+
+
+def interrupt(trainer, moment, monkeypatch):
+    """Let the trainer's second epoch be interrupted at a moment of it."""
+    calls = []
+
+    def after(count, function):
+        def interrupted(*arguments, **named):
+            calls.append(moment)
+            if len(calls) == count:
+                raise Stop
+            return function(*arguments, **named)
+
+        return interrupted
+
+    if moment == "step":
+        monkeypatch.setattr(trainer, "_train_step", after(3, trainer._train_step))
+    elif moment == "optimizer":
+        monkeypatch.setattr(trainer.optimizer, "step", after(2, trainer.optimizer.step))
+    elif moment == "between parameters":
+        monkeypatch.setattr(trainer.optimizer, "_update", after(5, trainer.optimizer._update))
+    elif moment == "validation":
+        monkeypatch.setattr(trainer_module, "score", after(1, trainer_module.score))
+    elif moment == "epoch counted":
+        monkeypatch.setattr(trainer_module, "Epoch", after(1, trainer_module.Epoch))
+    elif moment == "boundary":
+        monkeypatch.setattr(trainer_module, "Boundary", after(1, trainer_module.Boundary))
+
+
+MOMENTS = ("step", "optimizer", "between parameters", "validation", "epoch counted", "boundary")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("schedule", [Constant(0.05), Cosine(0.05, 4 * 4, warmup_steps=3)])
+@pytest.mark.parametrize("optimizer", [momentum, adamw])
+def test_an_interruption_keeps_the_last_boundary_and_changes_no_bit(tmp_path, monkeypatch, moment, schedule, optimizer):
+    straight = make_trainer(optimizer=optimizer, schedule=schedule)
+    straight.fit(3)
+
+    trainer = make_trainer(optimizer=optimizer, schedule=schedule)
+    trainer.fit(1)
+    state = trainer.model.state_dict()
+    with monkeypatch.context() as patch:
+        interrupt(trainer, moment, patch)
+        assert trainer.fit(2).stopped == "interrupted"
+    assert trainer.epoch == len(trainer.history) == 1
+    assert_same_state(trainer.model.state_dict(), state)
+    checkpoint.save(tmp_path / "a.npz", trainer)
+    resumed = checkpoint.resume(tmp_path / "a.npz", model=make_model(), splits=make_splits(), progress="none")
+    for one in (trainer, resumed):
+        one.fit(2)
+        assert_same_state(one.model.state_dict(), straight.model.state_dict())
+        assert_same_state(one.optimizer.state_dict(), straight.optimizer.state_dict())
+        assert without_seconds(one.history) == without_seconds(straight.history)
+        assert one.rng.bit_generator.state == straight.rng.bit_generator.state
+
+
+def test_a_second_interruption_while_the_first_is_handled(tmp_path, monkeypatch):
+    straight = make_trainer()
+    straight.fit(2)
+    trainer = make_trainer()
+    trainer.fit(1)
+    with monkeypatch.context() as patch:
+        interrupt(trainer, "step", patch)
+        patch.setattr(trainer.history, "cut", lambda *kept: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            trainer.fit(1)
+    with pytest.raises(CheckpointError, match="in the middle of an epoch"):
+        checkpoint.save(tmp_path / "a.npz", trainer)
+    assert list(tmp_path.iterdir()) == []
+    trainer.fit(1)
+    assert_same_state(trainer.model.state_dict(), straight.model.state_dict())
+    assert without_seconds(trainer.history) == without_seconds(straight.history)
+
+
+def test_the_middle_of_an_epoch_is_not_saved(tmp_path, monkeypatch):
+    trainer = make_trainer()
+    step = trainer._train_step
+
+    def saving(x, labels):
+        with pytest.raises(CheckpointError, match="in the middle of an epoch"):
+            checkpoint.save(tmp_path / "a.npz", trainer)
+        return step(x, labels)
+
+    monkeypatch.setattr(trainer, "_train_step", saving)
+    trainer.fit(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_epoch_can_be_saved_at_its_end(tmp_path):
+    straight = make_trainer()
+    trainer = make_trainer()
+    trainer.fit(3, after_epoch=lambda t: checkpoint.save(tmp_path / f"{t.epoch}.npz", t))
+    straight.fit(3)
+    assert_same_state(trainer.model.state_dict(), straight.model.state_dict())
+    for epoch in (1, 2, 3):
+        assert checkpoint.load_meta(tmp_path / f"{epoch}.npz")["epoch"] == epoch
+
+
+def test_a_divergence_leaves_the_last_boundary(monkeypatch):
+    straight = make_trainer()
+    straight.fit(1)
     trainer = make_trainer()
     trainer.fit(1)
     step, calls = trainer._train_step, []
 
-    def interrupted(x, labels):
+    def diverging(x, labels):
         calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return step(x, labels)
+        return step(x * np.float32(np.inf if len(calls) == 2 else 1), labels)
 
-    trainer._train_step = interrupted
-    assert trainer.fit(1).stopped == "interrupted"
-    checkpoint.save(tmp_path / "a.npz", trainer)
+    monkeypatch.setattr(trainer, "_train_step", diverging)
+    with pytest.raises(NonFiniteError):
+        trainer.fit(2)
+    assert trainer.epoch == 1
+    assert_same_state(trainer.model.state_dict(), straight.model.state_dict())
+    assert without_seconds(trainer.history)["epochs"] == without_seconds(straight.history)["epochs"]
+
+
+def test_more_epochs_than_first_said(tmp_path):
+    """A step decay depends on the step alone, so it goes on as if more had been said at the start."""
+    straight = make_trainer(schedule=StepDecay(0.05, 5, 0.5))
+    straight.fit(4)
+    half = make_trainer(schedule=StepDecay(0.05, 5, 0.5))
+    half.fit(2)
+    checkpoint.save(tmp_path / "a.npz", half)
     resumed = checkpoint.resume(tmp_path / "a.npz", model=make_model(), splits=make_splits(), progress="none")
-    assert resumed.history.stopped == "interrupted"
-    resumed.fit(1)
-    assert [e.epoch for e in resumed.history.epochs] == [1, 2]
+    resumed.fit(2)
+    assert_same_state(resumed.model.state_dict(), straight.model.state_dict())
+    assert without_seconds(resumed.history) == without_seconds(straight.history)
 
 
 # --- writing --------------------------------------------------------------------------------------

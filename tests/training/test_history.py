@@ -42,9 +42,10 @@ def test_numbers_that_json_lacks_come_back_as_nan():
     assert math.isnan(History.from_dict(json.loads(written)).epochs[0].validation_loss)
 
 
-def test_reports_of_an_epoch_that_starts_anew_are_dropped():
+def test_what_belongs_to_an_epoch_that_did_not_end_is_dropped():
     history = make()
-    history.forget_reports_after(10)
+    history.cut(2, 1)
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2]
     assert history.steps == [10]
     assert history.gradient_norms == {"0.weight": [3.0], "0.bias": [1.0]}
 

@@ -15,7 +15,7 @@ from uanref.layers.flatten import Flatten
 from uanref.layers.linear import Linear
 from uanref.losses import SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
-from uanref.training.optimizers import SGD, Adam
+from uanref.optimizers import SGD, Adam
 from uanref.training.schedules import Cosine
 from uanref.training.trainer import NonFiniteError, Trainer, evaluate
 
@@ -200,6 +200,23 @@ class Poison(Layer):
         if self.calls == at:
             array[0, 0] = self.value
         return array
+
+
+def test_evaluate_takes_a_model_without_parameters():
+    """Its images stay as they are, or become what a frozen layer computes in."""
+    splits = make_splits(12)
+    few = Dataset("few", splits.test.images[:, :, :1, :3].copy(), splits.test.labels, 3)
+    loss, accuracy = evaluate(Sequential(Flatten()), SoftmaxCrossEntropy(), few)
+    logits = few.images.reshape(12, 3)
+    assert loss == pytest.approx(float(SoftmaxCrossEntropy().forward(logits, few.labels)))
+    assert accuracy == pytest.approx(np.mean(logits.argmax(axis=1) == few.labels))
+
+    frozen = BatchNorm(3, dtype="float64")
+    for parameter in (frozen.gamma, frozen.beta):
+        parameter.trainable = False
+    model = Sequential(Flatten(), frozen)
+    assert model.parameters() == {}
+    assert evaluate(model, SoftmaxCrossEntropy(), few)[1] == accuracy
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -19,7 +19,7 @@ def torch_beside(backend_name: str) -> tuple[Any, str]:
         return importlib.import_module("torch"), ""
     except Exception as error:  # a broken installation raises more than ImportError
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else "cannot be imported"
-        return None, f'PyTorch {reason}; to compare with it: pip install "uanref[oracle]"'
+        return None, f'PyTorch {reason}; to compare with it: pip install ".[oracle]"'
 
 
 def leaf(torch: Any, array: Array) -> Any:

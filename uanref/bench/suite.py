@@ -1,9 +1,12 @@
-"""The cases that ``uanref bench`` measures, each with the limit that it must keep."""
+"""The cases that ``uanref bench`` measures, each with the limit that its faster versions must keep.
+
+The definitions' own speed stands beside it, without a limit: they are there to be read.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +18,7 @@ from uanref import backend as backends
 from uanref.bench import conv, norms
 from uanref.bench.timing import Contest, measure, peak_bytes
 from uanref.layers.base import count
+from uanref.verify.versions import running, wanted
 
 MEGABYTE = 1e6
 
@@ -26,8 +30,8 @@ class Case:
     Attributes:
         make: makes the contest on a named backend.
         what: what is measured, for a reader.
-        limit: ours / peer at most; None: measured for information.
-        peak_limit_mb: extra memory at most; None: measured for information.
+        limit: fast / peer at most; None: measured for information.
+        peak_limit_mb: extra memory of the fast version at most; None: measured for information.
     """
 
     make: Callable[[str], Contest]
@@ -38,11 +42,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured case: median times of a forward and a backward pass together.
+    """One case in one version: median times of a forward and a backward pass together.
 
     Attributes:
         case: its name.
         what: what was measured.
+        version: ``"definition"`` or ``"fast"``, see :mod:`uanref.verify.versions`.
         ours_ms: milliseconds here.
         peer: with whom it is compared.
         peer_ms: milliseconds there; None if that peer is missing.
@@ -55,6 +60,7 @@ class Row:
 
     case: str
     what: str
+    version: str
     ours_ms: float
     peer: str
     peer_ms: float | None
@@ -86,23 +92,28 @@ CASES = {
 }
 
 
-def run(backend: str = "numpy", repeats: int = 7, only: str | None = None) -> list[Row]:
+def run(
+    backend: str = "numpy", repeats: int = 7, only: str | None = None, versions: Sequence[str] | None = None
+) -> list[Row]:
     """Measure all cases, or the one named ``only``.
 
     Args:
         backend: ``"numpy"`` or ``"cupy"``.
         repeats: how many pairs of calls are timed, >= 1.
         only: a key of :data:`CASES`.
+        versions: ``"definition"``, ``"fast"`` or both, see :mod:`uanref.verify.versions`.
 
     Raises:
-        ValueError: unknown case or backend, or ``repeats`` below 1.
+        ValueError: unknown case, version or backend, or ``repeats`` below 1.
         BackendUnavailable: the backend cannot run here.
     """
     count("repeats", repeats)
     if only is not None and only not in CASES:
         raise ValueError(f"unknown case {only!r}: expected one of {', '.join(CASES)}")
+    found = wanted(versions)
     backends.require(backend)
-    return [_measured(name, case, backend, repeats) for name, case in CASES.items() if only in (None, name)]
+    chosen = [(name, case) for name, case in CASES.items() if only in (None, name)]
+    return [row for name, case in chosen for row in _measured(name, case, backend, repeats, found)]
 
 
 def report(rows: list[Row]) -> Group:
@@ -110,7 +121,7 @@ def report(rows: list[Row]) -> Group:
     legend = Table.grid(padding=(0, 2, 0, 0))
     legend.add_column(no_wrap=True)
     legend.add_column(overflow="fold")
-    for row in rows:
+    for row in {row.case: row for row in rows}.values():
         legend.add_row(row.case, Text(f"{row.what}; peer: {row.peer}"))
     notes = dict.fromkeys(row.note for row in rows if row.note)
     return Group(table(rows), "", legend, *(Text(note) for note in notes))
@@ -119,13 +130,15 @@ def report(rows: list[Row]) -> Group:
 def table(rows: list[Row]) -> Table:
     """Return the numbers; a ratio or memory above its limit is red."""
     made = Table(title="forward + backward, median of paired repeats", show_edge=False)
-    made.add_column("case", no_wrap=True)
+    for heading in ("case", "version"):
+        made.add_column(heading, no_wrap=True)
     for heading in ("ours ms", "peer ms", "ratio", "limit", "extra peak MB"):
         made.add_column(heading, justify="right")
     for row in rows:
         most = "" if row.peak_limit_mb is None else f" of {_number(row.peak_limit_mb)}"
         made.add_row(
             row.case,
+            row.version,
             _number(row.ours_ms),
             _number(row.peer_ms),
             _number(row.ratio, row.limit, digits=2),
@@ -140,22 +153,28 @@ def rows_as_json(rows: list[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def _measured(name: str, case: Case, backend: str, repeats: int) -> Row:
+def _measured(name: str, case: Case, backend: str, repeats: int, versions: Sequence[str]) -> list[Row]:
     contest = case.make(backend)
-    timing = measure(contest, repeats, backend)
-    peak = peak_bytes(contest.ours) / MEGABYTE if backend == "numpy" else None
-    return Row(
-        case=name,
-        what=case.what,
-        ours_ms=1e3 * timing.ours,
-        peer=contest.peer_name,
-        peer_ms=None if timing.peer is None else 1e3 * timing.peer,
-        ratio=timing.ratio,
-        limit=case.limit,
-        peak_mb=peak,
-        peak_limit_mb=case.peak_limit_mb,
-        note=contest.note,
-    )
+    rows = []
+    for version in versions:
+        with running(version):
+            timing = measure(contest, repeats, backend)
+            peak = peak_bytes(contest.ours) / MEGABYTE if backend == "numpy" else None
+        row = Row(
+            case=name,
+            what=case.what,
+            version=version,
+            ours_ms=1e3 * timing.ours,
+            peer=contest.peer_name,
+            peer_ms=None if timing.peer is None else 1e3 * timing.peer,
+            ratio=timing.ratio,
+            limit=case.limit if version == "fast" else None,
+            peak_mb=peak,
+            peak_limit_mb=case.peak_limit_mb if version == "fast" else None,
+            note=contest.note,
+        )
+        rows.append(row)
+    return rows
 
 
 def _number(value: float | None, limit: float | None = None, digits: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""Data sets: two that come with the package, IDX files from a folder, splits, batches, augmentation.
+"""Data sets: two that come with the package, IDX files from a folder, one's own arrays, splits, batches, augmentation.
 
 ``load("digits")`` gives standardized training, validation and test sets; ``Batches`` walks through one.
 Everything here works on host arrays; only :class:`Batches` moves what it yields to the default backend.
@@ -8,6 +8,7 @@ Origins and licences of the embedded sets are in ``ATTRIBUTION.md`` beside this 
 from __future__ import annotations
 
 from uanref.data import augment
+from uanref.data.arrays import from_arrays
 from uanref.data.batches import Batches
 from uanref.data.files import DataError, read_idx, read_idx_folder
 from uanref.data.sets import Dataset, digits, fashion_small
@@ -22,6 +23,7 @@ __all__ = [
     "augment",
     "digits",
     "fashion_small",
+    "from_arrays",
     "load",
     "read_idx",
     "read_idx_folder",

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from uanref.backend import Array, Generator, shape_text
+from uanref.data.sets import plain
 from uanref.layers.base import count, number
 
 Augmentation: TypeAlias = Callable[[Array, Generator], Array]
@@ -42,6 +43,7 @@ class Shift:
 
     def __call__(self, images: Array, rng: Generator) -> Array:
         """Return shifted ``images`` (N, C, H, W)."""
+        images = _checked(images)
         rows, columns = _moved(images, self.max_shift, "max_shift", rng)
         height, width = images.shape[2:]
         outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)  # (N, 1, H, W)
@@ -74,6 +76,7 @@ class Crop:
 
     def __call__(self, images: Array, rng: Generator) -> Array:
         """Return crops ``(N, C, H, W)`` of the padded ``images`` (N, C, H, W)."""
+        images = _checked(images)
         rows, columns = _moved(images, self.padding, "padding", rng)
         return _gather(images, _mirror(rows, images.shape[2]), _mirror(columns, images.shape[3]))
 
@@ -97,7 +100,7 @@ class Flip:
 
     def __call__(self, images: Array, rng: Generator) -> Array:
         """Return ``images`` (N, C, H, W), some of them mirrored."""
-        _check_images(images)
+        images = _checked(images)
         chosen = rng.random(len(images)) < self.p
         flipped: Array = np.where(chosen[:, None, None, None], images[..., ::-1], images)
         return flipped
@@ -128,14 +131,15 @@ class Chain:
         return f"Chain({', '.join(map(repr, self.augmentations))})"
 
 
-def _check_images(images: Array) -> None:
+def _checked(images: Array) -> Array:
+    images = plain("images", images)
     if images.ndim != 4:
         raise ValueError(f"augmentation expects images (N, C, H, W), got {shape_text(images.shape)}: reshape them")
+    return images
 
 
 def _moved(images: Array, reach: int, option: str, rng: Generator) -> tuple[Array, Array]:
     """Draw a move per image; return source rows (N, 1, H, 1) and columns (N, 1, 1, W), some outside the image."""
-    _check_images(images)
     samples, _, height, width = images.shape
     if reach >= min(height, width):
         raise ValueError(f"{option} must be smaller than the images, got {reach} for images of {height} x {width}")

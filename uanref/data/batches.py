@@ -54,38 +54,37 @@ class Batches:
         self.rng = backend.as_generator(rng)
         self.shuffle = shuffle
         self.augment = augment
-        self._moved: tuple[str, Array, Array] | None = None  # where to, images, labels
+        self._moved: tuple[str, Array | None, Array] | None = None  # where to, images, labels
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
         return len(self._starts())
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        """Yield images ``(n, C, H, W)`` float32 and labels ``(n,)`` int64, batch by batch."""
+        """Yield images ``(n, C, H, W)`` or vectors ``(n, D)``, float32, and labels ``(n,)`` int64, batch by batch."""
         images, labels = self._resident()
         samples, starts = len(self.dataset), self._starts()
         order = self.rng.permutation(samples) if self.shuffle else None
         # Moved once an epoch: a batch's indices are a view of it.
         moved_order = None if order is None else backend.to_device(order)
         for start, stop in zip(starts, [*starts[1:], samples], strict=True):
-            # A slice is a view: an epoch in the set's own order copies nothing.
+            # A slice is a view: an epoch in the set's own order copies nothing that is float32 already.
             piece = slice(start, stop)
             chosen = piece if moved_order is None else moved_order[piece]
-            if self.augment is None:
+            if images is not None:
                 x: Array = images[chosen]
             else:
-                on_host = self.dataset.images[piece if order is None else order[piece]]
-                x = backend.to_device(self.augment(on_host, self.rng))
+                x = self.dataset.batch(piece if order is None else order[piece])
+                x = backend.to_device(x if self.augment is None else self.augment(x, self.rng))
             yield x, labels[chosen]
 
-    def _resident(self) -> tuple[Array, Array]:
-        """Return the set's images and labels on the default backend; images that are augmented stay on the host."""
+    def _resident(self) -> tuple[Array | None, Array]:
+        """Return images and labels on the default backend; no images where batches of them are made on the host."""
         name = backend.current()
         if self._moved is None or self._moved[0] != name:
-            images, labels = self.dataset.images, self.dataset.labels
-            if self.augment is None:
-                images = backend.to_device(images, name)
-            self._moved = name, images, backend.to_device(labels, name)
+            on_host = name == "numpy" or self.augment is not None
+            images = None if on_host else backend.to_device(self.dataset.images, name)
+            self._moved = name, images, backend.to_device(self.dataset.labels, name)
         return self._moved[1:]
 
     def _starts(self) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from uanref import files
 from uanref.backend import Array, shape_text
-from uanref.data.sets import Dataset
+from uanref.data.sets import Dataset, is_small
+from uanref.data.values import Values
 
 MAX_BYTES = 1 << 30
 """Largest content, uncompressed, that :func:`read_idx` accepts: 1 GiB, almost twice EMNIST, the largest in use."""
@@ -28,6 +31,13 @@ MAX_BYTES = 1 << 30
 MAX_CLASSES = 1 << 16
 """Largest number of classes that :func:`read_idx_folder` accepts: more means that the labels are none."""
 
+MAX_ROWS = 1 << 24
+"""Largest number of samples that :func:`read_idx` accepts: twenty times EMNIST's."""
+
+RATIO = 500
+"""How many bytes a byte of a compressed file may hold: images take a few, the format allows 1032."""
+
+_SMALL = 1 << 26  # bytes that a file may hold whatever its ratio
 _ELEMENTS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8
 _CHUNK = 1 << 20
@@ -41,27 +51,29 @@ def read_idx_folder(folder: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     """Read a training and a test set from the four standard MNIST files.
 
     ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-    ``t10k-labels-idx1-ubyte``, each plain or with ``.gz`` (plain first, where both are there).
+    ``t10k-labels-idx1-ubyte``, each plain or with ``.gz`` (plain first, where both are there); with a dot for the
+    second dash (``train-images.idx3-ubyte``); or as EMNIST calls them (``emnist-letters-train-images-idx3-ubyte`` and
+    ``emnist-letters-test-...``), one of its sets in a folder.
 
     Returns:
-        ``(train, test)``: grey images ``(N, 1, H, W)``. Bytes are scaled to [0, 1], other element
-        types are kept as they are. ``num_classes`` is the largest label of both sets plus one.
+        ``(train, test)``: grey images ``(N, 1, H, W)``. Bytes stay bytes until a batch is made, and stand for numbers
+        in [0, 1]; other element types are kept as they are. ``num_classes`` is the largest label of both sets plus one.
 
     Raises:
-        DataError: a file is missing, unreadable, truncated, of another format, or the files do not
-            fit each other.
+        DataError: a file is missing, unreadable, truncated, of another format, there are several that could be meant,
+            or the files do not fit each other.
     """
     folder = Path(os.path.expanduser(folder))  # unlike Path.expanduser, leaves the name of an unknown user as it is
     if not _is(stat.S_ISDIR, folder):
         raise DataError(f"there is no folder {folder}: name the one that holds the four IDX files")
-    train_images, train_labels = _images_and_labels(folder, "train")
-    test_images, test_labels = _images_and_labels(folder, "t10k")
-    if train_images.shape[1:] != test_images.shape[1:]:
+    paths = [_find(folder, part, what) for part in ("train", "t10k") for what in ("images", "labels")]
+    train, test = (_images_and_labels(*pair) for pair in (paths[:2], paths[2:]))
+    if train[0].shape[1:] != test[0].shape[1:]:
         raise DataError(
-            f"{folder}: training images of {_size_text(train_images)} but test images of {_size_text(test_images)}: "
+            f"{folder}: training images of {_size_text(train[0])} but test images of {_size_text(test[0])}: "
             "both must have one size"
         )
-    num_classes = int(max(train_labels.max(), test_labels.max())) + 1
+    num_classes = int(max(train[1].max(), test[1].max())) + 1
     if not 2 <= num_classes <= MAX_CLASSES:
         raise DataError(
             f"{folder}: the largest label is {num_classes - 1}, expected one from 1 to {MAX_CLASSES - 1}: "
@@ -69,8 +81,8 @@ def read_idx_folder(folder: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         )
     try:
         return (
-            Dataset(f"{folder} (train)", train_images, train_labels, num_classes),
-            Dataset(f"{folder} (t10k)", test_images, test_labels, num_classes),
+            Dataset(f"{folder} (train)", *train[:2], num_classes, train[2]),
+            Dataset(f"{folder} (t10k)", *test[:2], num_classes, test[2]),
         )
     except ValueError as error:
         raise DataError(str(error)) from None
@@ -85,27 +97,34 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
 
     Raises:
         DataError: the file is missing, no regular file, unreadable, corrupt, not IDX, empty, shorter or
-            longer than its header says, or its content exceeds :data:`MAX_BYTES`.
+            longer than its header says, or its content exceeds :data:`MAX_BYTES` or what its size can hold.
     """
-    path = Path(path)
+    return _read(Path(path))
+
+
+def _read(path: Path, labels: tuple[str, int] | None = None) -> Array:
+    """Read a file; one of images must have as many as there are ``labels``, given as their file's name and number."""
     if not _is(stat.S_ISREG, path):  # a pipe or a device would be read forever
         raise DataError(f"{path} is missing or no regular file")
     try:
-        with path.open("rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                file.seek(0)
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    return _read_stream(unpacked, path, None)
+        with files.open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            return _read_stream(file, path, os.fstat(file.fileno()).st_size)
+            if not packed:
+                return _read_stream(file, path, size, labels, 1)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read_stream(unpacked, path, size, labels, RATIO)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a truncated or damaged gzip file ({error}): fetch it again") from None
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _read_stream(stream: BinaryIO | gzip.GzipFile, path: Path, size: int | None) -> Array:
-    """Read header and elements; ``size`` is the length of the file where it is known beforehand."""
+def _read_stream(
+    stream: BinaryIO | gzip.GzipFile, path: Path, size: int, labels: tuple[str, int] | None, ratio: int
+) -> Array:
+    """Read header and elements; ``size`` is that of the file, of which each byte holds at most ``ratio`` bytes."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _ELEMENTS or not 1 <= magic[3] <= _MAX_DIMENSIONS:
         raise DataError(
@@ -123,43 +142,67 @@ def _read_stream(stream: BinaryIO | gzip.GzipFile, path: Path, size: int | None)
         raise DataError(f"{path} is empty: its header says {shape_text(shape)}")
     if expected > MAX_BYTES:
         raise DataError(f"{path} is refused: {claim}, and at most {MAX_BYTES} are read")
-    if size is not None and size - 4 - 4 * rank < expected:
+    if shape[0] > MAX_ROWS:
+        raise DataError(f"{path} is refused: {claim}, and at most {MAX_ROWS} samples are read")
+    if labels is not None and shape[0] != labels[1]:
+        raise DataError(f"{path} holds {shape[0]} images but {labels[0]} holds {labels[1]} labels")
+    if ratio == 1 and size - 4 - 4 * rank < expected:
         raise DataError(f"{path} is truncated: {claim}, but {size - 4 - 4 * rank} follow")
-
     # In chunks: a request for everything at once would be allocated before anything is there.
     content = bytearray()
     while chunk := stream.read(min(_CHUNK, expected + 1 - len(content))):  # one byte more tells a longer file
         content += chunk
+        if len(content) > max(ratio * size, _SMALL):
+            raise DataError(f"{path} is refused: {claim}, but no real data have {RATIO} times the file's {size} bytes")
     if len(content) < expected:
         raise DataError(f"{path} is truncated: {claim}, but {len(content)} follow")
     if len(content) > expected:
         raise DataError(f"{path} is damaged: {claim}, but more follow")
     array: Array = np.frombuffer(content, dtype).reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return array if array.dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
-def _images_and_labels(folder: Path, part: str) -> tuple[Array, Array]:
-    """Read ``part`` ("train" or "t10k"): float32 (N, 1, H, W) and int64 (N,)."""
-    images_path, labels_path = _find(folder, f"{part}-images-idx3-ubyte"), _find(folder, f"{part}-labels-idx1-ubyte")
-    images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.ndim != 3:
-        raise DataError(f"{images_path} has shape {shape_text(images.shape)}, expected grey images (N, H, W)")
+def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Array, Array, Values | None]:
+    """Read one part: images (N, 1, H, W), int64 labels (N,), and what the images' integers stand for."""
+    labels = read_idx(labels_path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{labels_path} holds {labels.dtype} of shape {shape_text(labels.shape)}, expected integer labels (N,)"
         )
-    if len(images) != len(labels):
-        raise DataError(f"{images_path} holds {len(images)} images but {labels_path.name} holds {len(labels)} labels")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which Dataset refuses
-        scaled = np.divide(images, 255 if images.dtype == np.uint8 else 1, dtype=np.float32, casting="unsafe")
-    return scaled[:, np.newaxis], labels.astype(np.int64)
+    images = _read(images_path, (labels_path.name, len(labels)))
+    if images.ndim != 3:
+        raise DataError(f"{images_path} has shape {shape_text(images.shape)}, expected grey images (N, H, W)")
+    values = Values(255 if images.dtype == np.uint8 else 1) if is_small(images) else None
+    if values is None:
+        with np.errstate(over="ignore", under="ignore"):  # a float64 beyond float32 becomes inf, which Dataset refuses
+            images = images.astype(np.float32, copy=False)
+    return images[:, np.newaxis], labels.astype(np.int64), values
 
 
-def _find(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if _is(stat.S_ISREG, path):
-            return path
-    raise DataError(f"{folder} holds neither {name} nor {name}.gz")
+def _find(folder: Path, part: str, what: str) -> Path:
+    """Return the file with the images or labels of "train" or "t10k"."""
+    rank = 3 if what == "images" else 1
+    emnist = "test" if part == "t10k" else part
+    wanted = re.compile(rf"({part}|emnist-\w+-{emnist})-{what}[.-]idx{rank}-ubyte")
+    found: dict[str, Path] = {}
+    for path in sorted(_listed(folder)):
+        name = path.name.removesuffix(".gz")
+        if wanted.fullmatch(name) and _is(stat.S_ISREG, path):
+            found.setdefault(name, path)  # the plain one comes first
+    if len(found) > 1:
+        names = ", ".join(sorted(found))
+        raise DataError(f"{folder} holds several files that could be meant ({names[:300]}): leave one set in a folder")
+    if not found:
+        name = f"{part}-{what}-idx{rank}-ubyte"
+        raise DataError(f"{folder} holds neither {name} nor {name}.gz")
+    return next(iter(found.values()))
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from None
 
 
 def _is(kind: Callable[[int], bool], path: Path) -> bool:

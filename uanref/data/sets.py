@@ -4,56 +4,96 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from importlib import resources
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from uanref.backend import Array, shape_text
+from uanref.data.values import Values
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Dataset:
-    """Labelled images on the host, checked once here so that nothing later has to look at values.
+    """Labelled samples on the host, checked once here so that nothing later has to look at values.
 
-    The arrays are kept as read-only views, without a copy.
+    Samples are images (N, C, H, W) or vectors (N, D). The arrays are kept as read-only views, without a copy; a memory
+    map becomes a plain array over the same file.
 
-    Attributes:
+    Args:
         name: how messages and tables call the set.
-        images: shape (N, C, H, W), float32, all finite, N >= 1.
+        images: float32, all finite, N >= 1; with ``values`` integers or float16.
         labels: shape (N,), int64, each in [0, num_classes).
         num_classes: how many classes there are, >= 2; a set need not hold every one of them.
+        values: what the entries of ``images`` stand for; None if they are float32 and stand for themselves.
+
+    Attributes:
+        name, labels, num_classes, values: as given.
+        stored: ``images`` as given.
 
     Raises:
         ValueError: anything above does not hold; the sentence names the first offending index.
     """
 
     name: str
-    images: Array
+    stored: Array
     labels: Array
     num_classes: int
+    values: Values | None
 
-    def __post_init__(self) -> None:
-        _check_arrays(self.name, self.images, self.labels)
-        object.__setattr__(self, "num_classes", _class_count(self.name, self.num_classes))
-        _check_values(self.name, self.images, self.labels, self.num_classes)
-        for field in ("images", "labels"):
-            view = getattr(self, field).view()
-            view.flags.writeable = False
-            object.__setattr__(self, field, view)
+    def __init__(self, name: str, images: Array, labels: Array, num_classes: int, values: Values | None = None) -> None:
+        images, labels = plain(f"{name}: images", images), plain(f"{name}: labels", labels)
+        _check_arrays(name, images, labels, values)
+        fields: dict[str, Any] = {"name": name, "num_classes": _class_count(name, num_classes), "values": values}
+        _check_values(name, images, labels, fields["num_classes"])
+        for field, array in (("stored", images), ("labels", labels)):
+            fields[field] = array.view()
+            fields[field].flags.writeable = False
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        """Sizes, no arrays: ``Dataset('digits': 1797 samples of (1, 8, 8), 10 classes)``."""
+        sizes = shape_text(self.image_shape)
+        return f"Dataset({self.name!r}: {len(self)} samples of {sizes}, {self.num_classes} classes)"
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape ``(C, H, W)`` of one image."""
-        _, channels, height, width = self.images.shape
-        return int(channels), int(height), int(width)
+    def images(self) -> Array:
+        """All samples, float32; with ``values`` computed anew each time: :meth:`batch` gives a part of them."""
+        return self.batch(slice(None))
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape ``(C, H, W)`` of one image, or ``(D,)`` of one vector."""
+        return tuple(int(size) for size in self.stored.shape[1:])
+
+    def batch(self, chosen: slice | Array) -> Array:
+        """Return the samples at ``chosen``, a slice or integers of shape (n,), as float32 (n, C, H, W) or (n, D)."""
+        part = self.stored[chosen]
+        return part if self.values is None else self.values(part)
 
     def subset(self, indices: Array, name: str) -> Dataset:
         """Return the samples at ``indices`` (integers, shape (n,), n >= 1) as a set of its own, copied."""
-        return Dataset(name, self.images[indices], self.labels[indices], self.num_classes)
+        if isinstance(indices, np.ndarray):
+            indices = plain(f"{name}: indices", indices)
+        return Dataset(name, self.stored[indices], self.labels[indices], self.num_classes, self.values)
+
+
+def plain(what: str, array: Array) -> Array:
+    """Return ``array`` as a plain NumPy array, a memory map without a copy.
+
+    Raises:
+        ValueError: no NumPy array, a masked one (its mask would be lost) or another subclass, which may compute
+            otherwise; the sentence starts with ``what``.
+    """
+    if type(array) is np.ndarray or isinstance(array, np.memmap):
+        return np.asarray(array)
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{what} are masked, and a mask would be lost: fill them with x.filled(...) or leave them out")
+    hint = "with numpy.asarray(x)" if isinstance(array, np.ndarray) else "first"
+    raise ValueError(f"{what} must be a NumPy array, got {type(array).__name__}: convert them {hint}")
 
 
 def digits() -> Dataset:
@@ -84,6 +124,8 @@ def fashion_small() -> tuple[Dataset, Dataset]:
 
 def _embedded(file: str) -> dict[str, Array]:
     """Read an npz file of this package, never unpickling anything."""
+    from importlib import resources  # where it is used: it brings a dozen modules along
+
     with (
         resources.files("uanref.data").joinpath(file).open("rb") as stream,
         np.load(stream, allow_pickle=False) as archive,
@@ -97,22 +139,25 @@ def _unit_range(pixels: Array, largest: int) -> Array:
     return scaled
 
 
-def _check_arrays(name: str, images: Array, labels: Array) -> None:
-    for field, array, dtype, rank, layout in (
-        ("images", images, np.float32, 4, "(N, C, H, W)"),
-        ("labels", labels, np.int64, 1, "(N,)"),
-    ):
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{name}: {field} must be a NumPy array, got {type(array).__name__}: convert them first")
-        if array.ndim != rank:
-            raise ValueError(f"{name}: {field} must have shape {layout}, got {shape_text(array.shape)}: reshape them")
-        if array.dtype != dtype:
-            wanted = np.dtype(dtype).name
+def _check_arrays(name: str, images: Array, labels: Array, values: Values | None) -> None:
+    if images.ndim not in (2, 4):
+        got = shape_text(images.shape)
+        raise ValueError(f"{name}: images must have shape (N, C, H, W), got {got}: reshape them; vectors are (N, D)")
+    if labels.ndim != 1:
+        raise ValueError(f"{name}: labels must have shape (N,), got {shape_text(labels.shape)}: reshape them")
+    for field, array, wanted in (("images", images, "float32"), ("labels", labels, "int64")):
+        small = field == "images" and values is not None and is_small(array)
+        if array.dtype != np.dtype(wanted) and not small:
             raise ValueError(f"{name}: {field} must be {wanted}, got {array.dtype}: use {field}.astype('{wanted}')")
     if images.shape[0] != labels.shape[0]:
         raise ValueError(f"{name}: {images.shape[0]} images but {labels.shape[0]} labels: every image needs one label")
     if images.size == 0:
         raise ValueError(f"{name}: images of shape {shape_text(images.shape)} hold nothing: a set needs a sample")
+
+
+def is_small(array: Array) -> bool:
+    """Return whether a set keeps an array's own dtype because it takes less memory than float32."""
+    return array.dtype.kind in "iuf" and array.dtype.itemsize < 4
 
 
 def _class_count(name: str, value: object) -> int:

@@ -7,14 +7,17 @@ here: this is the mathematics told a second time, and the tests tie the two toge
 from __future__ import annotations
 
 from uanref.derivations.adam import ADAM
-from uanref.derivations.batch_norm import BATCH_NORM, BATCH_NORM_EVAL
+from uanref.derivations.batch_norm import BATCH_NORM
+from uanref.derivations.batch_norm_eval import BATCH_NORM_EVAL
 from uanref.derivations.conv import CONV
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.gaussian_posterior import GAUSSIAN_POSTERIOR
 from uanref.derivations.layer_norm import LAYER_NORM
 from uanref.derivations.linear import LINEAR
 from uanref.derivations.relu import RELU
 from uanref.derivations.softmax_cross_entropy import SOFTMAX_CROSS_ENTROPY
-from uanref.derivations.staged import Collapse, Derivation, Input, Line, Local, Node, Step, Trace
+from uanref.derivations.steps import Collapse, Input, Line, Local, Step
+from uanref.derivations.traces import Node, Trace
 from uanref.derivations.uan import UAN, UAN_LEARNED
 
 DERIVATIONS: tuple[Derivation, ...] = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import exp, log, ref, sqrt, square
-from uanref.derivations.staged import Derivation, Input, Step
+from uanref.derivations.steps import Input, Step
 
 KINGMA = "Kingma & Ba 2015, algorithm 1"
 
@@ -73,7 +74,7 @@ ADAM = Derivation(
             equation=r"\hat m = \frac{m_t}{1 - \beta_1^t}",
             forward=m_new / (1 - exp(t * log(beta1))),
             backward={},
-            meaning="After t steps the weights of the average add up to 1 - beta1^t: divided by it, they add up to 1.",
+            meaning="After t steps the average's weights add up to the denominator: divided by it, they add up to 1.",
             source=KINGMA,
         ),
         Step(
@@ -83,7 +84,7 @@ ADAM = Derivation(
             equation=r"\hat v = \frac{v_t}{1 - \beta_2^t}",
             forward=v_new / (1 - exp(t * log(beta2))),
             backward={},
-            meaning="The same for the second moment, which starts far lower: 1 - beta2 is small.",
+            meaning="The same for the second moment, which starts far lower.",
             source=KINGMA,
         ),
         Step(
@@ -107,5 +108,5 @@ ADAM = Derivation(
             source=KINGMA,
         ),
     ),
-    layer="uanref.training.optimizers.Adam",
+    layer="uanref.optimizers.Adam",
 )

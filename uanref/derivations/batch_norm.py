@@ -1,9 +1,10 @@
-"""Batch normalization, node by node, and the collapse of its backward pass to the formula that the layer uses."""
+"""Batch normalization in train mode, node by node, and the collapse of dx to the formula that the layer uses."""
 
 from __future__ import annotations
 
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import count, d, mean, ref, sqrt, square, sum_
-from uanref.derivations.staged import Collapse, Derivation, Input, Line, Local, Step
+from uanref.derivations.steps import Collapse, Input, Line, Local, Step
 
 IOFFE = "Ioffe & Szegedy 2015, algorithm 1"
 
@@ -166,7 +167,7 @@ BATCH_NORM = Derivation(
                     r"dx_{mc} = i_c\, d\hat x_{mc} + \frac{2}{M} \bar x_{mc}\, dv_c "
                     r"- \frac{i_c}{M} \sum_j d\hat x_{jc}",
                     inverse_std * d("x_hat") + 2 * centred * d("var") / M - inverse_std * sum_(d("x_hat"), "m") / M,
-                    "dq is dv / M for every sample, and centred values sum to 0.",
+                    "dq is the same for every sample, and centred values sum to 0.",
                 ),
                 Line(
                     r"dx_{mc} = i_c\, d\hat x_{mc} - \frac{i_c}{M} \hat x_{mc} \sum_j d\hat x_{jc} \hat x_{jc} "
@@ -174,7 +175,7 @@ BATCH_NORM = Derivation(
                     inverse_std * d("x_hat")
                     - inverse_std * x_hat * sum_(d("x_hat") * x_hat, "m") / M
                     - inverse_std * sum_(d("x_hat"), "m") / M,
-                    "dv = -1/2 i^3 sum(dx_hat x_bar), through 1/s and the root; x_bar i is x_hat again.",
+                    "dv is written out, through the inverse and the root; x_bar i is x_hat again.",
                 ),
                 Line(
                     r"dx_{mc} = \gamma_c i_c \left( dy_{mc} - \frac{d\beta_c}{M} "
@@ -182,50 +183,6 @@ BATCH_NORM = Derivation(
                     gamma * inverse_std * (d("y") - d("beta") / M - x_hat * d("gamma") / M),
                     "dx_hat is gamma dy, and the two sums are the parameters' own gradients. "
                     "This is what the layer computes.",
-                ),
-            ),
-        ),
-    ),
-)
-
-BATCH_NORM_EVAL = Derivation(
-    name="bn-eval",
-    title="Batch normalization, eval mode",
-    summary="The moments are constants from training, so the layer is an affine map and x has one way to the loss.",
-    axes={"m": "sample", "c": "channel"},
-    sizes={"m": 5, "c": 2},
-    inputs=(
-        X,
-        Input("mu", r"\mu", ("c",), "running mean", constant=True),
-        Input("var", "v", ("c",), "running variance", lambda rng, shape: rng.uniform(0.5, 2.0, shape), constant=True),
-        GAMMA,
-        BETA,
-        EPS,
-    ),
-    steps=(
-        Step(
-            name="centred",
-            symbol=r"\bar x",
-            axes=("m", "c"),
-            equation=r"\bar x_{mc} = x_{mc} - \mu_c",
-            forward=x - mu,
-            backward={"x": Local(r"dx_{mc} \mathrel{+}= d\bar x_{mc}", d("centred"))},
-            meaning="How far each sample lies from the running mean, a constant.",
-            source=IOFFE,
-        ),
-        *STANDARDIZE,
-    ),
-    layer="uanref.norms.batch.BatchNorm",
-    collapse=(
-        Collapse(
-            "x",
-            (
-                Line(r"dx_{mc} = d\bar x_{mc}", d("centred"), "Centring is the only step that uses x."),
-                Line(r"dx_{mc} = i_c\, d\hat x_{mc}", inverse_std * d("x_hat"), "Centred values are used once."),
-                Line(
-                    r"dx_{mc} = \gamma_c\, i_c\, dy_{mc}",
-                    gamma * inverse_std * d("y"),
-                    "dx_hat is gamma dy. This is what the layer computes.",
                 ),
             ),
         ),

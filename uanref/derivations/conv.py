@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import d, fold, patches, ref, sum_
-from uanref.derivations.staged import Derivation, Input, Local, Step
+from uanref.derivations.steps import Input, Local, Step
 
 LECUN = "LeCun et al. 1989"
 CHELLAPILLA = "Chellapilla et al. 2006, section 3"

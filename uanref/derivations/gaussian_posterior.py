@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import d, exp, log, logsumexp, ref, softmax, softplus, square, sum_
-from uanref.derivations.staged import Collapse, Derivation, Input, Line, Local, Step
+from uanref.derivations.steps import Collapse, Input, Line, Local, Step
 
 FAYE = "Faye et al. 2024, section 3; the constraint is this project's choice"
 BISHOP = "Bishop 2006, eq. 9.23, in logarithms"
@@ -27,7 +28,7 @@ RAW_VARIANCE = Input(
     "raw_variance",
     "s",
     ("k", "c"),
-    "raw variances: sigma^2 = softplus(s)",
+    "raw variances, before the softplus",
     lambda rng, shape: rng.uniform(-1.0, 1.0, shape),
 )
 EPS = Input("eps", r"\epsilon", (), "added to variances", lambda rng, shape: 1e-5, constant=True)
@@ -41,7 +42,7 @@ MIXTURE = (
         forward=prior_logits - logsumexp(prior_logits, "k"),
         backward={
             "prior_logits": Local(
-                r"da_{kc} \mathrel{+}= d\ell_{kc} - \lambda_{kc} \sum_j d\ell_{jc}, \quad \lambda = e^{\ell}",
+                r"da_{kc} \mathrel{+}= d\ell_{kc} - \lambda_{kc} \sum_j d\ell_{jc}, \quad \lambda_{kc} = e^{\ell_{kc}}",
                 d("log_prior") - exp(log_prior) * sum_(d("log_prior"), "k"),
             )
         },
@@ -130,7 +131,8 @@ MIXTURE = (
         forward=logsumexp(score, "k"),
         backward={
             "score": Local(
-                r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, dL_{mc}, \quad \tau = \mathrm{softmax}_k(l)",
+                r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, dL_{mc}, "
+                r"\quad \tau_{kmc} = \frac{e^{l_{kmc}}}{\sum_j e^{l_{jmc}}}",
                 softmax(score, "k") * d("log_total"),
             )
         },
@@ -164,7 +166,7 @@ GAUSSIAN_POSTERIOR = Derivation(
     sizes={"m": 4, "c": 2, "k": 3},
     inputs=(X, PRIOR_LOGITS, MEAN, RAW_VARIANCE, EPS),
     steps=(*MIXTURE, TAU),
-    layer="uanref.norms.gaussian_mixture.posterior",
+    layer="uanref.norms.mixture_weights.posterior",
     collapse=(
         Collapse(
             "x",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import count, d, mean, ref, sqrt, square, sum_
-from uanref.derivations.staged import Collapse, Derivation, Input, Line, Local, Step
+from uanref.derivations.steps import Collapse, Input, Line, Local, Step
 
 BA = "Ba, Kiros & Hinton 2016, eq. 3"
 AFFINE = "Ba, Kiros & Hinton 2016, eq. 4; one gain and bias per channel is this project's choice for images"
@@ -35,10 +36,10 @@ LAYER_NORM = Derivation(
             name="mu",
             symbol=r"\mu",
             axes=("n",),
-            equation=r"\mu_n = \frac{1}{L} \sum_{c,s} x_{ncs}",
+            equation=r"\mu_n = \frac{1}{L} \sum_{c,s} x_{ncs}, \quad L = C S",
             forward=mean(x, "c", "s"),
             backward={"x": Local(r"dx_{ncs} \mathrel{+}= \frac{d\mu_n}{L}", d("mu") / L)},
-            meaning="The sample's mean over its L = C S numbers.",
+            meaning="The sample's mean over all its numbers.",
             source=BA,
         ),
         Step(
@@ -169,14 +170,14 @@ LAYER_NORM = Derivation(
                     inverse_std * d("x_hat")
                     + 2 * centred * d("var") / L
                     - inverse_std * sum_(d("x_hat"), "c", "s") / L,
-                    "dq is dv / L for every number of the sample, and centred values sum to 0.",
+                    "dq is the same for every number of the sample, and centred values sum to 0.",
                 ),
                 Line(
                     r"dx_{ncs} = i_n \left( d\hat x_{ncs} - \frac{1}{L} \sum_{j,r} d\hat x_{njr} "
                     r"- \frac{\hat x_{ncs}}{L} \sum_{j,r} d\hat x_{njr}\, \hat x_{njr} \right)",
                     inverse_std
                     * (d("x_hat") - sum_(d("x_hat"), "c", "s") / L - x_hat * sum_(d("x_hat") * x_hat, "c", "s") / L),
-                    "dv = -1/2 i^3 sum(dx_hat x_bar), through 1/s and the root; x_bar i is x_hat again.",
+                    "dv is written out, through the inverse and the root; x_bar i is x_hat again.",
                 ),
                 Line(
                     r"dx_{ncs} = i_n \left( g_{ncs} - \frac{1}{L} \sum_{j,r} g_{njr} "

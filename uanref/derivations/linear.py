@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import d, ref, sum_
-from uanref.derivations.staged import Derivation, Input, Local, Step
+from uanref.derivations.steps import Input, Local, Step
 
 RUMELHART = "Rumelhart, Hinton & Williams 1986, eq. 1"
 

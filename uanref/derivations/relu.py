@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from uanref.backend import Array
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import d, maximum, ref, step
-from uanref.derivations.staged import Derivation, Input, Local, Step
+from uanref.derivations.steps import Input, Local, Step
 
 x = ref("x")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from uanref.backend import Array
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import count, d, logsumexp, mean, ref, softmax, sum_
-from uanref.derivations.staged import Collapse, Derivation, Input, Line, Local, Step
+from uanref.derivations.steps import Collapse, Input, Line, Local, Step
 
 BISHOP = "Bishop 2006, eq. 4.108"
 
@@ -108,8 +109,8 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
                 Line(
                     r"dz_{nc} = \frac{dL}{N} \left( p_{nc} \sum_j t_{nj} - t_{nc} \right)",
                     d("loss") / N * (p * sum_(t, "c") - t),
-                    "dq is -dL / N for every sample. This is what the loss computes; "
-                    "for targets that sum to 1 it is (p - t) / N.",
+                    "dq is the same for every sample. This is what the loss computes; for targets that sum to 1 "
+                    "it is probabilities minus targets, divided by the number of samples.",
                 ),
             ),
         ),

@@ -1,26 +1,21 @@
-"""Unsupervised Adaptive Normalization, node by node, with both of its statistics, and the collapse of dx."""
+"""Unsupervised Adaptive Normalization, node by node, with both of its statistics."""
 
 from __future__ import annotations
 
 from uanref.derivations.batch_norm import BETA, GAMMA
+from uanref.derivations.derivation import Derivation
 from uanref.derivations.expressions import count, d, exp, ref, sqrt, square, sum_
 from uanref.derivations.gaussian_posterior import EPS, MEAN, MIXTURE, PRIOR_LOGITS, RAW_VARIANCE, X
-from uanref.derivations.staged import Collapse, Derivation, Line, Local, Step
+from uanref.derivations.steps import Local, Step
+from uanref.derivations.uan_collapse import BATCH_COLLAPSE, LEARNED_COLLAPSE
+from uanref.derivations.uan_moments import BATCH_MOMENTS
 
 FAYE = "Faye et al. 2024, figure 1"
-KALAYEH = "Kalayeh & Shah 2019, eq. 8, with weights w in the place of the posterior"
 OURS = "this project's choice"
 
 x, mean, gamma, beta, eps = ref("x"), ref("mean"), ref("gamma"), ref("beta"), ref("eps")
-log_prior, score, log_total, offset, spread = (
-    ref("log_prior"),
-    ref("score"),
-    ref("log_total"),
-    ref("offset"),
-    ref("spread"),
-)
-log_weight, weight, total, share = ref("log_weight"), ref("weight"), ref("total"), ref("share")
-moment, centred, moment_variance = ref("moment"), ref("centred"), ref("moment_variance")
+log_prior, score, log_total = ref("log_prior"), ref("score"), ref("log_total")
+log_weight, weight, centred = ref("log_weight"), ref("weight"), ref("centred")
 inverse_std, x_hat, mixed = ref("inverse_std"), ref("x_hat"), ref("mixed")
 root_k = sqrt(count("k"))
 
@@ -38,7 +33,7 @@ WEIGHT = (
                 r"d\ell_{kc} \mathrel{+}= -\tfrac12 \sum_m d\omega_{kmc}", -0.5 * sum_(d("log_weight"), "m")
             ),
         },
-        meaning="The logarithm of posterior over root prior: tau / sqrt(lambda), which would be 0/0 for a tiny prior.",
+        meaning="The logarithm of posterior over root prior, a quotient that would be 0/0 for a tiny prior.",
         source=FAYE + "; in logarithms, " + OURS,
     ),
     Step(
@@ -50,77 +45,6 @@ WEIGHT = (
         backward={"log_weight": Local(r"d\omega_{kmc} \mathrel{+}= w_{kmc}\, dw_{kmc}", weight * d("weight"))},
         meaning="With this weight each component's normalized activation enters the sum.",
         source=FAYE,
-    ),
-)
-
-BATCH_MOMENTS = (
-    Step(
-        name="total",
-        symbol="W",
-        axes=("k", "c"),
-        equation=r"W_{kc} = \sum_m w_{kmc}",
-        forward=sum_(weight, "m"),
-        backward={"weight": Local(r"dw_{kmc} \mathrel{+}= dW_{kc}", d("total"))},
-        meaning="How much of the batch a component has.",
-        source=KALAYEH,
-    ),
-    Step(
-        name="share",
-        symbol="p",
-        axes=("k", "m", "c"),
-        equation=r"p_{kmc} = w_{kmc} / W_{kc}",
-        forward=weight / total,
-        backward={
-            "weight": Local(r"dw_{kmc} \mathrel{+}= dp_{kmc} / W_{kc}", d("share") / total),
-            "total": Local(
-                r"dW_{kc} \mathrel{+}= -\frac{1}{W_{kc}} \sum_m p_{kmc}\, dp_{kmc}",
-                -sum_(share * d("share"), "m") / total,
-            ),
-        },
-        meaning="Each sample's share of a component; it sums to 1 over the samples, so factors per component cancel.",
-        source=KALAYEH,
-    ),
-    Step(
-        name="moment",
-        symbol="n",
-        axes=("k", "c"),
-        equation=r"n_{kc} = \sum_m p_{kmc}\, x_{mc}",
-        forward=sum_(share * x, "m"),
-        backward={
-            "share": Local(r"dp_{kmc} \mathrel{+}= x_{mc}\, dn_{kc}", x * d("moment")),
-            "x": Local(r"dx_{mc} \mathrel{+}= \sum_k p_{kmc}\, dn_{kc}", sum_(share * d("moment"), "k")),
-        },
-        meaning="The component's weighted mean over the batch.",
-        source=KALAYEH,
-    ),
-    Step(
-        name="centred",
-        symbol=r"\bar x",
-        axes=("k", "m", "c"),
-        equation=r"\bar x_{kmc} = x_{mc} - n_{kc}",
-        forward=x - moment,
-        backward={
-            "x": Local(r"dx_{mc} \mathrel{+}= \sum_k d\bar x_{kmc}", sum_(d("centred"), "k")),
-            "moment": Local(r"dn_{kc} \mathrel{+}= -\sum_m d\bar x_{kmc}", -sum_(d("centred"), "m")),
-        },
-        meaning="How far each sample lies from the weighted mean.",
-        source=KALAYEH,
-    ),
-    Step(
-        name="moment_variance",
-        symbol="v",
-        axes=("k", "c"),
-        equation=r"v_{kc} = \sum_m p_{kmc}\, \bar x_{kmc}^2",
-        forward=sum_(share * square(centred), "m"),
-        backward={
-            "share": Local(r"dp_{kmc} \mathrel{+}= \bar x_{kmc}^2\, dv_{kc}", square(centred) * d("moment_variance")),
-            "centred": Local(
-                r"d\bar x_{kmc} \mathrel{+}= 2 p_{kmc} \bar x_{kmc}\, dv_{kc}",
-                2 * share * centred * d("moment_variance"),
-            ),
-        },
-        meaning="The component's weighted variance over the batch, biased.",
-        source=KALAYEH,
     ),
 )
 
@@ -174,7 +98,7 @@ def _normalize(variance_name: str, symbol: str) -> tuple[Step, ...]:
                 ),
             },
             meaning="The weighted sum. The factor keeps unit variance where the components are far apart.",
-            source=FAYE + "; the factor 1/sqrt(K) is " + OURS,
+            source=FAYE + "; the factor before the sum is " + OURS,
         ),
         Step(
             name="y",
@@ -205,109 +129,6 @@ LEARNED_CENTRED = Step(
     },
     meaning="The same number as the offset u, but another way to the loss: directly, not through the posterior.",
     source=FAYE,
-)
-
-# --- the collapse of dx: g is what reaches component k's weighted activation ------------------------
-
-g = gamma * d("y") / root_k
-G = r"g_{mc} = \gamma_c\, dy_{mc} / \sqrt{K}"
-direct = sum_(g * weight * inverse_std, "k")
-tau = weight * exp(0.5 * log_prior)
-pull = offset / spread  # minus the slope of the score in x
-dn, dv = d("moment"), d("moment_variance")
-dn_compact = -inverse_std * sum_(g * weight, "m")
-dv_compact = -0.5 * square(inverse_std) * sum_(g * weight * x_hat, "m")
-dlog_weight_batch = g * weight * x_hat + share * (dn * centred + dv * (square(centred) - moment_variance))
-dlog_weight_compact = g * weight * x_hat + share * (
-    dn_compact * centred + dv_compact * (square(centred) - moment_variance)
-)
-
-DIRECT = r"\sum_k g_{mc} w_{kmc} i_{kc}"
-MOMENTS = r"\sum_k p_{kmc} \left( dn_{kc} + 2 \bar x_{kmc}\, dv_{kc} \right)"
-POSTERIOR = r"\sum_k \left( d\omega_{kmc} - \tau_{kmc} \sum_j d\omega_{jmc} \right) \frac{u_{kmc}}{\bar\sigma^2_{kc}}"
-
-BATCH_COLLAPSE = Collapse(
-    "x",
-    (
-        Line(
-            r"dx_{mc} = \sum_k d\bar x_{kmc} + \sum_k p_{kmc}\, dn_{kc} + \sum_k du_{kmc}",
-            sum_(d("centred"), "k") + sum_(share * dn, "k") + sum_(d("offset"), "k"),
-            "The three steps that use x: centring, the weighted mean, and the offset inside the posterior.",
-        ),
-        Line(
-            r"dx_{mc} = \sum_k i_{kc}\, d\hat x_{kmc} + " + MOMENTS + r" + \sum_k du_{kmc}",
-            sum_(inverse_std * d("x_hat"), "k") + sum_(share * (dn + 2 * centred * dv), "k") + sum_(d("offset"), "k"),
-            "Centred values are used twice: by the normalization, and by the variance.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + " + " + MOMENTS + r" + \sum_k du_{kmc}, \quad " + G,
-            direct + sum_(share * (dn + 2 * centred * dv), "k") + sum_(d("offset"), "k"),
-            "Through the scale and the weighted sum, dx_hat is g w: this is the direct path.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + " + " + MOMENTS + r" - \sum_k dl_{kmc} \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
-            direct + sum_(share * (dn + 2 * centred * dv), "k") - sum_(d("score") * pull, "k"),
-            "The offset enters the score through the quadratic, with a minus sign: the path through the posterior.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + " + " + MOMENTS + " - " + POSTERIOR,
-            direct
-            + sum_(share * (dn + 2 * centred * dv), "k")
-            - sum_((d("log_weight") - tau * sum_(d("log_weight"), "k")) * pull, "k"),
-            "The score is used by the log weight and by the log-sum-exp: together a softmax's gradient.",
-        ),
-        Line(
-            r"d\omega_{kmc} = g_{mc} w_{kmc} \hat x_{kmc} + p_{kmc} \left( dn_{kc}\, \bar x_{kmc} "
-            r"+ dv_{kc} \left( \bar x_{kmc}^2 - v_{kc} \right) \right)",
-            direct
-            + sum_(share * (dn + 2 * centred * dv), "k")
-            - sum_((dlog_weight_batch - tau * sum_(dlog_weight_batch, "k")) * pull, "k"),
-            "Inside dx, the log weight's gradient written out: through the sum, and through the two moments. The "
-            "share's derivative subtracts what the total takes, which centres x and its square.",
-        ),
-        Line(
-            r"dn_{kc} = -i_{kc} \sum_m g_{mc} w_{kmc}, \quad "
-            r"dv_{kc} = -\tfrac12 i_{kc}^2 \sum_m g_{mc} w_{kmc} \hat x_{kmc}",
-            direct
-            + sum_(share * (dn_compact + 2 * centred * dv_compact), "k")
-            - sum_((dlog_weight_compact - tau * sum_(dlog_weight_compact, "k")) * pull, "k"),
-            "Inside dx, the moments' gradients as two sums per component; weighted centred values sum to 0. "
-            "Forward values and dy are all that is left: this is what the layer computes.",
-        ),
-    ),
-)
-
-LEARNED_COLLAPSE = Collapse(
-    "x",
-    (
-        Line(
-            r"dx_{mc} = \sum_k d\bar x_{kmc} + \sum_k du_{kmc}",
-            sum_(d("centred"), "k") + sum_(d("offset"), "k"),
-            "The two steps that use x: centring, and the offset inside the posterior.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + r" + \sum_k du_{kmc}, \quad " + G,
-            direct + sum_(d("offset"), "k"),
-            "Through the scale and the weighted sum, dx_hat is g w: this is the direct path.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + r" - \sum_k dl_{kmc} \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
-            direct - sum_(d("score") * pull, "k"),
-            "The offset enters the score through the quadratic, with a minus sign: the path through the posterior.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + " - " + POSTERIOR,
-            direct - sum_((d("log_weight") - tau * sum_(d("log_weight"), "k")) * pull, "k"),
-            "The score is used by the log weight and by the log-sum-exp: together a softmax's gradient.",
-        ),
-        Line(
-            "dx_{mc} = " + DIRECT + r" - \sum_k \left( g_{mc} w_{kmc} \hat x_{kmc} - \tau_{kmc} "
-            r"\sum_j g_{mc} w_{jmc} \hat x_{jmc} \right) \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
-            direct - sum_((g * weight * x_hat - tau * sum_(g * weight * x_hat, "k")) * pull, "k"),
-            "The log weight is used by the weighted sum alone. No sample sees another one: "
-            "this is what the layer computes.",
-        ),
-    ),
 )
 
 AXES = {"m": "sample", "c": "channel", "k": "component"}

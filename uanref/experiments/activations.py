@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import scipy.special
 
 from uanref import backend, data, models
 from uanref.backend import Array
 from uanref.data import Splits
 from uanref.norms.batch import BatchNorm
 from uanref.norms.uan import UAN
-from uanref.plots import Activations
 
 CHANNELS = 4  # how many are kept
+
+
+@dataclass(frozen=True)
+class Activations:
+    """One mini-batch's inputs of a norm layer, and the densities that the layer sees in them.
+
+    Attributes:
+        norm: the norm's name, the row's title.
+        channels: which channels were kept, C of them.
+        samples: ``(C, M)``.
+        weights: lambda, ``(K, C)``; K = 1 for batch normalization.
+        means: mu, ``(K, C)``.
+        variances: sigma^2, ``(K, C)``.
+    """
+
+    norm: str
+    channels: tuple[int, ...]
+    samples: Array
+    weights: Array
+    means: Array
+    variances: Array
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the densities are a learned mixture rather than the batch's own Gaussian."""
+        return self.norm != "bn"
 
 
 def of_first_norm(norm: str, model: models.Model, splits: Splits, batch_size: int) -> Activations | None:
@@ -28,7 +54,9 @@ def of_first_norm(norm: str, model: models.Model, splits: Splits, batch_size: in
     model.eval()
     with backend.inference():
         for layer in model.layers:
-            if isinstance(layer, BatchNorm | UAN):
+            if type(layer) is UAN or (
+                type(layer) is BatchNorm and norm == "bn"
+            ):  # a reader's own may keep other things
                 break
             x = layer.forward(x)
         else:
@@ -38,6 +66,8 @@ def of_first_norm(norm: str, model: models.Model, splits: Splits, batch_size: in
     channels = np.unique(np.linspace(0, len(samples) - 1, min(CHANNELS, len(samples))).round().astype(int))
     samples = samples[channels]
     if isinstance(layer, UAN):
+        import scipy.special
+
         logits, means, raw = (_float64(p.value) for p in (layer.prior_logits, layer.mean, layer.raw_variance))
         weights = np.broadcast_to(scipy.special.softmax(logits, axis=0), means.shape)[:, channels]  # (K, C)
         means, variances = means[:, channels], np.logaddexp(0.0, raw[:, channels]) + layer.eps

@@ -1,28 +1,20 @@
-"""What a comparison leaves: the printed table, ``results.json`` and the pictures."""
+"""What a comparison tells in numbers: the printed table, and the content of ``results.json``."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from uanref.backend import Array
-from uanref.experiments import files, info
+from uanref import machine
 from uanref.experiments.compare import Comparison, Run
 
 TARGET = 0.95  # the validation accuracy that "epochs to 95 %" waits for
-
-Summary = TypeVar("Summary")
-
-
-# --- the table ------------------------------------------------------------------------------------
 
 
 def table(comparison: Comparison) -> Table:
@@ -32,14 +24,14 @@ def table(comparison: Comparison) -> Table:
     made = Table(
         caption=Text(caption(comparison)), caption_justify="left", caption_style="", show_edge=False, pad_edge=False
     )
-    made.add_column("norm", no_wrap=True)
+    made.add_column("norm", no_wrap=not settings.factories, overflow="fold")
     if grid:
         made.add_column("lr", justify="right", no_wrap=True)
     for title in ("test accuracy (%)", "epochs to 95 %", "s/epoch", "parameters"):
         made.add_column(title, justify="right")
     for norm, lr in itertools.product(settings.norms, settings.lrs):
         if runs := comparison.of(norm, lr):
-            made.add_row(norm, *([f"{lr:g}"] if grid else []), *_cells(runs))
+            made.add_row(Text(norm), *([f"{lr:g}"] if grid else []), *_cells(runs))
     return made
 
 
@@ -75,68 +67,19 @@ def _cells(runs: Sequence[Run]) -> tuple[str, str, str, str]:
     return accuracy, epochs, f"{statistics.mean(timed):.3f}" if timed else "", f"{runs[0].parameters:,}"
 
 
-# --- files ----------------------------------------------------------------------------------------
-
-
-def write(comparison: Comparison, folder: Path, command: str) -> list[Path]:
-    """Write ``results.json`` and the pictures into ``folder`` and return their paths.
-
-    Each is written under a temporary name first; ``results.json`` comes last, so that
-    a folder that has it has everything.
+def results(comparison: Comparison, command: str) -> dict[str, Any]:
+    """Return what ``results.json`` holds.
 
     Args:
         comparison: with at least one run.
-        folder: where to.
-        command: what was asked for, to be written into ``results.json``.
-
-    Raises:
-        OSError: the folder is not writable.
+        command: what was asked for.
     """
-    from uanref import plots
-
-    settings = comparison.settings
-    title = f"{settings.dataset}, {settings.model}"
-    pictures = {
-        "curves.png": plots.curves(_by_rate(comparison, _curves), f"{title}: training and validation"),
-        "gradients.png": plots.gradients(
-            _by_rate(comparison, _mean_gradients), f"{title}: gradient norms of the weights (mean over the seeds)"
-        ),
-    }
-    if shown := [run.activations for run in comparison.runs if run.activations is not None]:
-        pictures["activations.png"] = plots.activations(
-            shown, f"{title}: inputs of the first norm layer after training (seed 0, lr {settings.lrs[0]:g})"
-        )
-    for name, figure in pictures.items():
-        plots.save(figure, folder / name)
-    results: dict[str, Any] = {"command": command, "versions": info.versions()}
-    if settings.backend == "cupy":
-        results["device"] = info.device()
+    found: dict[str, Any] = {"command": command, "versions": machine.versions()}
+    if comparison.settings.backend == "cupy":
+        found["device"] = machine.device()
     if comparison.note:
-        results["note"] = comparison.note
-    results["runs"] = [run.to_dict() for run in comparison.runs]
-    files.write_json(folder / "results.json", results)
-    return [folder / name for name in ("results.json", *pictures)]
-
-
-def _by_rate(comparison: Comparison, summary: Callable[[list[Run]], Summary]) -> dict[str, dict[str, Summary]]:
-    """Return a summary of the runs for each learning rate and norm that has any: rows of a picture."""
-    found: dict[str, dict[str, Summary]] = {}
-    for lr, norm in itertools.product(comparison.settings.lrs, comparison.settings.norms):
-        if runs := comparison.of(norm, lr):
-            found.setdefault(f"lr {lr:g}", {})[norm] = summary(runs)
-    return found
-
-
-def _curves(runs: Sequence[Run]) -> list[dict[str, Array]]:
-    names = ("train_loss", "validation_accuracy")
-    return [{name: np.array(run.history.curve(name)) for name in names} for run in runs]
-
-
-def _mean_gradients(runs: Sequence[Run]) -> dict[str, tuple[Array, Array]]:
-    """Average the gradient norms of one norm's runs, over as many reports as all of them have."""
-    reports = min(len(run.history.steps) for run in runs)
-    found = {}
-    for name, label in runs[0].layers.items():
-        norms = np.array([run.history.gradient_norms.get(name, [])[:reports] for run in runs])
-        found[label] = (np.arange(1, norms.shape[1] + 1), norms.mean(axis=0))
+        found["note"] = comparison.note
+    if comparison.settings.factories:
+        found["factories"] = {label: norm.digest for label, norm in comparison.settings.factories.items()}
+    found["runs"] = [run.to_dict() for run in comparison.runs]
     return found

@@ -1,21 +1,56 @@
-"""Independent tasks in processes, results as they finish, and a Ctrl-C that ends all of it at once."""
+"""Independent tasks in processes: results as they finish, and an end that leaves no process.
+
+Each process belongs to a thread of this one that hands it tasks. A process that is killed, say for memory, takes one
+task with it, which a fresh process gets once more; all others go on. Ctrl-C is this process's matter alone. When this
+process dies, its workers notice at once (:mod:`uanref.experiments.worker`).
+"""
 
 from __future__ import annotations
 
-import contextlib
+import collections
+import os
+import pickle
+import queue
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import uanref
+from uanref.experiments import worker
 
 Result = TypeVar("Result")
+Task = tuple[Any, ...]
+
+# A worker finds modules where this process does. It imports this very package, which may be another than the installed.
+_START = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+import importlib.util, sys
+sys.path[:] = {path!r}
+spec = importlib.util.spec_from_file_location("uanref", {file!r}, submodule_search_locations={folders!r})
+package = sys.modules["uanref"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from uanref.experiments import worker
+worker.main()
+"""
 
 
-def unordered(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
-    """Yield ``function(*task)`` of every task, in the order in which they finish.
+class Lost(RuntimeError):
+    """A task whose process was killed twice."""
+
+
+def unordered(
+    function: Callable[..., Result], tasks: Iterable[Task], jobs: int
+) -> Generator[tuple[Task, Result | Exception], None, None]:
+    """Yield every task with ``function(*task)``, in the order in which they finish.
+
+    In the place of a result stands the exception that the task raised, or :class:`Lost`: the others go on.
 
     Args:
-        function: of a module, so that a process finds it by its name.
+        function: what processes can unpickle; one of a notebook can be.
         tasks: the arguments of each call.
         jobs: processes at a time; 1 calls in this process.
 
@@ -24,35 +59,113 @@ def unordered(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]],
     """
     if jobs == 1:
         for task in tasks:
-            yield function(*task)
+            yield task, worker.attempt(function, task)
         return
-
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
-
-    pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-    # Ctrl-C on a terminal reaches every process. Workers start with the signal ignored and leave it to this one.
-    with _ignoring_interrupts():
-        results = pool(joblib.delayed(_work)(function, task) for task in tasks)
+    pool = _Pool(function, list(tasks))
     try:
-        yield from results
-    except BaseException:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        raise
-
-
-def _work(function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a worker that joblib started later
-    return function(*task)
-
-
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
+        yield from pool.answers(jobs)
     finally:
-        signal.signal(signal.SIGINT, before)
+        pool.close()
+
+
+class _Pool(Generic[Result]):
+    def __init__(self, function: Callable[..., Result], tasks: list[Task]) -> None:
+        self._function = function
+        self._tasks = tasks
+        self._waiting = collections.deque(tasks)
+        self._answers: queue.SimpleQueue[tuple[Task, Result | Exception]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def answers(self, jobs: int) -> Iterator[tuple[Task, Result | Exception]]:
+        for _ in range(min(jobs, len(self._tasks))):
+            self._threads.append(threading.Thread(target=self._serve, daemon=True))
+            self._threads[-1].start()
+        for _ in self._tasks:
+            yield self._answers.get()
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        with self._lock:
+            self._closed = True
+            for process in self._processes:
+                process.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        """Hand tasks to a process, one after the other."""
+        if hasattr(signal, "pthread_sigmask"):  # its processes inherit this: Ctrl-C on a terminal reaches them all
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        process = None
+        while self._waiting and not self._closed:
+            try:
+                task = self._waiting.popleft()
+            except IndexError:  # another thread was faster
+                break
+            try:
+                process = self._started() if process is None else process
+                outcome = self._ask(process, task)
+                if isinstance(outcome, Lost):
+                    process = self._started()
+                    outcome = self._ask(process, task)
+                    process = None if isinstance(outcome, Lost) else process
+            except Exception as error:  # no process can be started, or the task cannot be sent
+                outcome = error
+            self._answers.put((task, outcome))
+        if process is not None:
+            self._finish(process)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise Lost("the work was ended")
+            process = _start()
+            self._processes.add(process)
+        return process
+
+    def _ask(self, process: subprocess.Popen[bytes], task: Task) -> Result | Exception:
+        import cloudpickle
+
+        call = cloudpickle.dumps((self._function, task))
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            worker.send(process.stdin, call)  # type: ignore[arg-type]
+            answer: Result | Exception = pickle.loads(worker.receive(process.stdout))  # type: ignore[arg-type]
+        except (OSError, EOFError):
+            code = self._finish(process)
+            how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            return Lost(f"its process was {how}, twice; for want of memory, fewer --jobs help")
+        return answer
+
+    def _finish(self, process: subprocess.Popen[bytes]) -> int:
+        """Let a process end, which it does when its input ends, and return its exit code."""
+        for stream in (process.stdin, process.stdout):
+            try:
+                if stream is not None:
+                    stream.close()
+            except OSError:  # a message that was not read
+                pass
+        code = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        return code
+
+
+def _start() -> subprocess.Popen[bytes]:
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # removed: nothing can be imported from it
+        here = ""
+    path = [os.path.abspath(entry) for entry in sys.path if entry or here]
+    # Last, or a random.py of the working folder would stand in for Python's.
+    path = [entry for entry in path if entry != here] + [here] * (here in path)
+    code = _START.format(path=path, file=uanref.__file__, folders=list(uanref.__path__))
+    # One BLAS thread, as every run asks for; a library that starts more keeps them waiting.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )

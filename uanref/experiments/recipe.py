@@ -8,7 +8,7 @@ from uanref import data
 from uanref.data import Splits
 from uanref.layers.base import Layer, Parameter, choice, count
 from uanref.losses import SoftmaxCrossEntropy
-from uanref.training.optimizers import SGD, Adam, AdamW, Optimizer
+from uanref.optimizers import SGD, Adam, AdamW, Optimizer
 from uanref.training.schedules import Constant, Cosine, Schedule
 from uanref.training.trainer import Trainer
 
@@ -71,8 +71,9 @@ def make_optimizer(name: str, parameters: Mapping[str, Parameter], lr: float | N
 
 def describe(splits: Splits) -> str:
     """Return one sentence on the split."""
+    samples = "images" if len(splits.image_shape) == 3 else "vectors"
     return (
-        f"{splits.name}: {len(splits.train):,} images to train on, {len(splits.validation):,} to validate, "
+        f"{splits.name}: {len(splits.train):,} {samples} to train on, {len(splits.validation):,} to validate, "
         f"{len(splits.test):,} to test."
     )
 

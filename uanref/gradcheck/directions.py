@@ -9,7 +9,9 @@ from functools import partial
 import numpy as np
 
 from uanref.backend import Array
-from uanref.gradcheck.comparison import Claim, Comparison, compare_all, weighted
+from uanref.gradcheck.acceptance import compare_all
+from uanref.gradcheck.claims import Claim, weighted
+from uanref.gradcheck.comparison import Comparison
 from uanref.gradcheck.kinks import kinked_entries, only
 from uanref.gradcheck.numerical import direction
 from uanref.gradcheck.probe import Probe

@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 
 from uanref.backend import Array
-from uanref.gradcheck.comparison import Claim, Comparison, Slope, compare_all, separate, weighted
-from uanref.gradcheck.probe import Probe, norm
+from uanref.gradcheck.acceptance import compare_all
+from uanref.gradcheck.claims import Claim, Slope, separate, weighted
+from uanref.gradcheck.comparison import Comparison
+from uanref.gradcheck.probe import Probe
 from uanref.gradcheck.report import Report
 
 JACOBIAN_ENTRIES = 1024  # "auto" takes the full Jacobian up to here
@@ -31,14 +33,33 @@ def check_entries(probe: Probe, jacobian: bool | Literal["auto"], report: Report
         gradients, _ = probe.pull_back(_unit(probe.y, output))
         rows.append({name: gradients[name] for name in names})
     # 2. One line along each axis gives one column of the numerical Jacobian, and one entry of the gradient.
-    norm_y = norm(probe.y)
     for name in names:
         value, gradient = probe.point[name], probe.gradients[name]
         compared: list[Comparison] = []
         for index in np.ndindex(value.shape):
-            claims = [Claim(name, "gradient", float(gradient[index]), probe.scale, value.size, index=index)]
+            claims = [
+                Claim(
+                    name,
+                    "gradient",
+                    float(gradient[index]),
+                    probe.scale,
+                    probe.unit,
+                    value.size,
+                    probe.noise,
+                    index=index,
+                )
+            ]
             claims += [
-                Claim(name, "jacobian", float(row[name][index]), norm_y, value.size, index=(*output, *index))
+                Claim(
+                    name,
+                    "jacobian",
+                    float(row[name][index]),
+                    probe.variation,
+                    probe.unit / probe.norm_dy,
+                    value.size,
+                    float(probe.rounding[output]),
+                    index=(*output, *index),
+                )
                 for output, row in zip(outputs, rows, strict=True)
             ]
             axis = _unit(value, index)
@@ -60,7 +81,7 @@ def _unit(like: Array, index: tuple[int, ...]) -> Array:
 
 def _worst(rows: list[Comparison], problem: str) -> Comparison:
     """Return the worst row: a failure before a kink before an accepted one."""
-    rank = {"ok": 0, "kink": 1, "FAIL": 2}
+    rank = {"ok": 0, "kink": 1, "not resolvable": 2, "FAIL": 3}
     worst = max(rows, key=lambda row: (rank[row.status], row.relative))
     kinks = sum(row.status == "kink" for row in rows)
     note = problem or (f"{kinks} of {len(rows)} entries at kinks" if kinks else worst.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uanref.backend import Array
+from uanref.backend import Array, Generator
 from uanref.gradcheck.checks import check
 from uanref.gradcheck.report import Report
 from uanref.layers.base import Layer
@@ -40,6 +40,9 @@ class LossLayer(Layer):
         super().__init__()
         self.buffer_names = ("target",)
         self.loss, self.target = loss, target
+
+    def draw(self, rng: Generator) -> None:
+        """Keep the target where a gradient check draws points: labels and probabilities have no noise."""
 
     def forward(self, x: Array) -> Array:
         """Return the loss of prediction ``x``, shape (1,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,11 +112,44 @@ def complex_step(function: Callable[[Array], Any], x: Array, along: Array, step:
     return value.imag / step
 
 
+class _Filter:
+    """The process's warning filter that makes an error of a discarded imaginary part, there while any check needs it.
+
+    ``warnings.catch_warnings`` gives back the filters that it found: of two threads that overlap, the later one leaves
+    the other's behind for ever.
+    """
+
+    anything = "(?s:.*)"  # a pattern of its own: no rule of the caller's equals this one
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.lists: list[Any] = []
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self.lock:
+            self.users += 1
+            warnings.filterwarnings("error", self.anything, ComplexWarning)
+            self.lists.append(warnings.filters)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if self.users == 0:
+                    for filters in (*self.lists, warnings.filters):
+                        filters[:] = [rule for rule in filters if getattr(rule[1], "pattern", "") != self.anything]
+                    self.lists.clear()
+
+
+_filter = _Filter()
+
+
 @contextlib.contextmanager
 def _no_loss() -> Iterator[None]:
     """Turn NumPy's warning about a discarded imaginary part into :class:`ImaginaryPartLost`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ComplexWarning)
+    with _filter.held():
         try:
             yield
         except ComplexWarning as warning:

@@ -9,8 +9,9 @@ import numpy as np
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.gradcheck.comparison import Claim
+from uanref.gradcheck.claims import Claim
 from uanref.gradcheck.numerical import Slopes, slopes, upstream
+from uanref.gradcheck.scale import norm, rounding, variation
 from uanref.layers.base import Layer
 
 
@@ -31,10 +32,16 @@ class Function:
 
     def evaluate(self, name: str, value: Array) -> Array:
         """Return y with one tensor replaced by ``value`` and all others at the point."""
+        return self.evaluate_at({name: value})
+
+    def evaluate_at(self, values: dict[str, Array]) -> Array:
+        """Return y with some tensors replaced and all others at the point."""
         self.restore()
-        if name != "x":
-            self.layer.parameters()[name].value = self._moved(value)
-        y = self.layer.forward(self._moved(value if name == "x" else self.point["x"]))
+        parameters = self.layer.parameters()
+        for name, value in values.items():
+            if name != "x":
+                parameters[name].value = self._moved(value)
+        y = self.layer.forward(self._moved(values.get("x", self.point["x"])))
         return backend.to_host(y).copy()
 
     def pull_back(self, dy: Array) -> tuple[dict[str, Array], dict[str, str]]:
@@ -78,29 +85,36 @@ class Function:
 
 
 class Probe(Function):
-    """A copy of a layer at one point with a fixed random upstream gradient, for :func:`check`.
+    """A layer at one point with a fixed random upstream gradient, for :func:`check`.
 
     Attributes:
         y: the output at the point.
         dy: the upstream gradient, standard normal.
         gradients: what the backward pass claims, by tensor.
         problems: what is wrong with the form of a claimed gradient, by tensor.
-        scale: ``||dy|| ||y||``.
+        rounding: how far rounding moves each output, shape of y.
+        noise: how far it moves ``<dy, y>``.
+        variation: the length of what varies in y.
+        norm_dy: ``||dy||``.
+        scale: ``||dy||`` times the variation.
+        unit: ``||dy||`` times the length of y, but no more than unit scale has.
 
     Raises:
         RuntimeError: the forward pass gives different outputs from the same state.
     """
 
     def __init__(self, layer: Layer, x: Array, seed: int) -> None:
-        layer = copy.deepcopy(layer)
-        if any(module.training for _, module in layer.modules()):
-            layer.forward(x.copy())  # settles data-dependent starts
         super().__init__(layer, x)
         self.y = self.evaluate("x", self.point["x"])
         self._require_function()
         self.dy = upstream(self.y.shape, seed)
         self.gradients, self.problems = self.pull_back(self.dy)
-        self.scale = norm(self.dy) * norm(self.y)
+        self.rounding = rounding(self, self.y)
+        self.noise = norm(self.dy * self.rounding)
+        self.variation = variation(self, self.y, self.rounding)
+        self.norm_dy = norm(self.dy)
+        self.scale = self.norm_dy * self.variation
+        self.unit = self.norm_dy * min(norm(self.y), math.sqrt(self.y.size))
 
     def slopes(self, name: str, along: Array, h: float) -> Slopes:
         """Measure how all outputs change when tensor ``name`` moves along a direction."""
@@ -110,7 +124,7 @@ class Probe(Function):
         """Return ``<g, along>``, what the backward pass says of ``<dy, y>`` when ``name`` moves along a direction."""
         analytic = float((self.gradients[name] * along).sum())
         first = tuple(along.reshape(-1)[:4].tolist())
-        return Claim(name, method, analytic, self.scale, along.size, seed=seed, along=first)
+        return Claim(name, method, analytic, self.scale, self.unit, along.size, self.noise, seed=seed, along=first)
 
     def _require_function(self) -> None:
         gap = norm(self.evaluate("x", self.point["x"]) - self.y)
@@ -119,8 +133,3 @@ class Probe(Function):
                 f"{type(self.layer).__name__} gives different outputs from the same state (they differ by {gap:.3g}): "
                 "list what its forward changes in buffer_names, and its generator in rng"
             )
-
-
-def norm(array: Array) -> float:
-    """Return the Euclidean norm of all entries."""
-    return math.sqrt(float((array * array).sum()))

@@ -10,7 +10,10 @@ from uanref.gradcheck.comparison import Comparison
 
 @dataclass
 class Report:
-    """All comparisons of one check; ``print(report)`` shows what is needed to repeat it.
+    """All comparisons of one check.
+
+    ``print(report)`` is one line for a check that passed; else it shows every comparison that did not, with what is
+    needed to repeat it, and one line for each tensor that is right. All of them are in ``rows``.
 
     Attributes:
         subject: the layer's class and mode.
@@ -28,13 +31,18 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True if nothing failed; kinks are not failures, see :attr:`kinks`."""
-        return not self.failures
+        """True if nothing failed and nothing is unresolved; kinks are not failures, see :attr:`kinks`."""
+        return not self.failures and not self.unresolved
 
     @property
     def failures(self) -> list[Comparison]:
         """The comparisons outside the bound."""
         return [row for row in self.rows if row.status == "FAIL"]
+
+    @property
+    def unresolved(self) -> list[Comparison]:
+        """The comparisons that rounding hides: they neither passed nor failed."""
+        return [row for row in self.rows if row.status == "not resolvable"]
 
     @property
     def kinks(self) -> list[Comparison]:
@@ -51,12 +59,30 @@ class Report:
         """Names of the checked tensors: ``"x"`` and the parameters."""
         return list(dict.fromkeys(row.tensor for row in self.rows))
 
+    @property
+    def verdict(self) -> str:
+        """``"passed"``, or in how many comparisons it failed or saw nothing for rounding."""
+        if self.failures:
+            return f"FAILED in {len(self.failures)} of {len(self.rows)} comparisons"
+        if self.unresolved:
+            return (
+                f"not resolvable here: rounding hides {len(self.unresolved)} of {len(self.rows)} comparisons "
+                "(take the level out of y, move x near 0)"
+            )
+        return "passed"
+
     def __str__(self) -> str:
-        verdict = "passed" if self.ok else f"FAILED in {len(self.failures)} of {len(self.rows)} comparisons"
         head = (
-            f"gradient check of {self.subject} {verdict}: x {backend.shape_text(self.shape)}, seed {self.seed}, "
+            f"gradient check of {self.subject} {self.verdict}: x {backend.shape_text(self.shape)}, seed {self.seed}, "
             f"{len(self.tensors)} tensors, {len(self.kinks)} kinks, {self.retakes} directions retaken"
         )
-        order = {"FAIL": 0, "kink": 1, "ok": 2}
-        rows = sorted(self.rows, key=lambda row: order[row.status])
+        if self.ok:  # one line; what met a kink is worth a word
+            notes = dict.fromkeys(row.note for row in self.kinks if row.note)
+            return f"{head}{': ' if notes else ''}{'; '.join(notes)}"
+        order = {"FAIL": 0, "not resolvable": 1, "kink": 2}
+        rows = sorted((row for row in self.rows if row.status != "ok"), key=lambda row: order[row.status])
+        for tensor in self.tensors:  # and of a tensor that is right, the comparison that came nearest to the bound
+            own = [row for row in self.rows if row.tensor == tensor]
+            if all(row.status == "ok" for row in own):
+                rows.append(max(own, key=lambda row: row.relative))
         return "\n".join([head, *(f"  {row}" for row in rows)])

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, Generator
+from uanref.kernels import accelerated
 from uanref.layers.base import Layer, number
+
+
+@accelerated
+def drop(x: Array, kept: Array, p: float) -> Array:
+    """Return ``x / (1 - p)`` where ``kept`` holds, else 0: not a product, since a dropped infinity is 0 too."""
+    y: Array = backend.namespace(x, kept).where(kept, x, 0.0) * (1.0 / (1.0 - p))
+    return y
 
 
 class Dropout(Layer):
@@ -58,8 +66,7 @@ class Dropout(Layer):
         shape: tuple[int, ...] = x.shape
         drawn = self.rng.random(shape, dtype="float32")
         mask = backend.to_device(drawn >= self.p, backend.name_of(x))  # True: kept
-        y: Array = x * mask
-        y *= 1.0 / (1.0 - self.p)
+        y = drop(x, mask, self.p)
         self._keep(y, mask)
         return y
 
@@ -68,6 +75,4 @@ class Dropout(Layer):
         (mask,) = self._take(dy)
         if mask is None:
             return dy
-        dx: Array = dy * mask
-        dx *= 1.0 / (1.0 - self.p)
-        return dx
+        return drop(dy, mask, self.p)

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import sum_samples
 from uanref.layers.base import Layer, Parameter, choice, count, glorot_uniform, he_normal
+from uanref.layers.sums import sum_samples
+
+
+def forward(x: Array, weight: Array, bias: Array | None) -> Array:
+    """Return ``y = x W^T + b`` for ``x (N, I)``, ``weight (O, I)`` and ``bias (O,)`` or None: ``(N, O)``."""
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Return dL/dx ``(N, I)``, dL/dW ``(O, I)`` and dL/db ``(O,)`` for ``dy (N, O)``."""
+    # 1. Each input reaches each output through one weight.
+    dx = dy @ weight  # (N, I)
+    # 2. Every sample adds its outer product of output gradient and input.
+    dweight = dy.T @ x  # (O, I)
+    # 3. The bias is added to every sample.
+    dbias = sum_samples(dy[:, :, None])  # (O,)
+    return dx, dweight, dbias
 
 
 class Linear(Layer):
@@ -71,22 +88,16 @@ class Linear(Layer):
                 f"Linear expects (N, {self.in_features}), got {backend.shape_text(x.shape)}: "
                 "flatten images with Flatten() and match in_features"
             )
-        weight = self.weight.value
-        y: Array = backend.namespace(x, weight).matmul(x, weight.T)  # (N, O)
-        if self.bias is not None:
-            y += self.bias.value
+        weight, bias = self.weight.value, None if self.bias is None else self.bias.value
+        backend.namespace(x, weight)
+        y = forward(x, weight, bias)
         self._keep(y, x, weight)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx ``(N, I)`` for ``dy`` ``(N, O)``; fills ``weight.grad`` and ``bias.grad``."""
-        x, weight = self._take(dy)
-        xp = backend.namespace(dy, weight)
-        # 1. Every sample adds its outer product of output gradient and input.
-        self.weight.receive(xp.matmul(dy.T, x))  # (O, I)
-        # 2. The bias is added to every sample.
+        dx, dweight, dbias = backward(dy, *self._take(dy))
+        self.weight.receive(dweight)  # (O, I)
         if self.bias is not None:
-            self.bias.receive(sum_samples(dy[:, :, None]))  # (O,)
-        # 3. Each input reaches each output through one weight.
-        dx: Array = xp.matmul(dy, weight)  # (N, I)
+            self.bias.receive(dbias)  # (O,)
         return dx

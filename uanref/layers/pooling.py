@@ -1,26 +1,52 @@
-"""Pooling: the maximum or the mean of every window of an image.
-
-Both walk over the kh kw places *inside* a window instead of over the windows: place (u, v)
-of all windows together is one strided slice of the image, so that a 2 x 2 pooling is four
-array operations. No pixel occurs twice in a slice, so the way back needs no scatter.
-"""
+"""Pooling: the maximum or the mean of every window of an image."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TypeAlias
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.blocking import as_rows, sum_rows
+from uanref.kernels import accelerated
 from uanref.layers.base import Layer, pair
+from uanref.layers.sums import sum_rows
+from uanref.layers.window import Window, add_patches, patches
 
-Place: TypeAlias = "tuple[tuple[slice, ...], tuple[slice, ...]]"
+
+@accelerated
+def max_pool(x: Array, window: Window) -> Array:
+    """Return the windows' maxima, ``(N, C, H, W) -> (N, C, OH, OW)``; a NaN is larger than everything."""
+    y: Array = patches(x, window, around=-math.inf).max(axis=(2, 3))
+    return y
+
+
+@accelerated
+def max_pool_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
+    """Return dL/dx: each window's gradient goes to the first of its pixels that is its maximum y, or NaN."""
+    xp, seen = backend.namespace(dy, x), patches(x, window)  # (N, C, kh, kw, OH, OW)
+    is_pixel = patches(xp.ones_like(x[:1, :1]), window) > 0  # what surrounds the image is none, even where it ties
+    is_maximum = (is_pixel & ((seen == y[:, :, None, None]) | (seen != seen))).reshape(*x.shape[:2], -1, *y.shape[2:])
+    is_first = is_maximum & (is_maximum.cumsum(axis=2) == 1)  # (N, C, kh kw, OH, OW)
+    dpatches = xp.where(is_first, dy[:, :, None], 0.0)  # not a product: dy may be infinite
+    return add_patches(dpatches.reshape(seen.shape), x.shape, window)
+
+
+@accelerated
+def mean_pool(x: Array, window: Window) -> Array:
+    """Return the windows' means, ``(N, C, H, W) -> (N, C, OH, OW)``; the zeros around count as pixels."""
+    y: Array = patches(x, window).mean(axis=(2, 3), dtype=backend.wide(x)).astype(x.dtype)
+    return y
+
+
+@accelerated
+def mean_pool_backward(dy: Array, shape: tuple[int, ...], window: Window) -> Array:
+    """Return dL/dx of ``shape``: every pixel of a window has the same share of its gradient."""
+    share = dy[:, :, None, None] / math.prod(window.kernel)  # (N, C, 1, 1, OH, OW)
+    places = (*dy.shape[:2], *window.kernel, *dy.shape[2:])  # (N, C, kh, kw, OH, OW)
+    return add_patches(backend.namespace(dy).broadcast_to(share, places), shape, window)
 
 
 class _Pool2d(Layer):
-    """What both poolings share: the window, the check of the input, the places inside a window."""
+    """What both poolings share: the window and the check of the input."""
 
     def __init__(
         self,
@@ -38,35 +64,20 @@ class _Pool2d(Layer):
                 "a window must see at least one pixel"
             )
 
-    def _output_shape(self, x: Array) -> tuple[int, ...]:
-        """Check ``x`` ``(N, C, H, W)`` and return ``(N, C, OH, OW)``."""
+        (down, across), still = self.padding, (1, 1)
+        self._window = Window(self.kernel_size, self.stride, still, (down, down, across, across))
+
+    def _check_images(self, x: Array) -> None:
+        """Check ``x`` ``(N, C, H, W)``, and that a window fits."""
         self._check_input(x)
         name = type(self).__name__
         if x.ndim != 4:
             raise ValueError(f"{name} expects (N, C, H, W), got {backend.shape_text(x.shape)}: give images")
-        height, width = (
-            (size + 2 * p - k) // s + 1
-            for size, p, k, s in zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
-        )
-        if height < 1 or width < 1:
+        if min(self._window.positions(x.shape)) < 1:
             raise ValueError(
                 f"{name}'s window {self.kernel_size} is larger than images of {x.shape[2]} x {x.shape[3]} with "
                 f"padding {self.padding}: pool less often or with a smaller window"
             )
-        return (*x.shape[:2], height, width)
-
-    def _places(self, image: tuple[int, ...], pooled: tuple[int, ...]) -> Iterator[Place]:
-        """Yield (windows, pixels) for every place in the window, row by row.
-
-        ``y[windows]`` are the windows whose place (u, v) lies inside the image (all of them
-        unless there is padding), and ``x[pixels]``, of the same shape, what they see there.
-        """
-        every = slice(None)
-        for u in range(self.kernel_size[0]):
-            down = _inside(u - self.padding[0], self.stride[0], image[2], pooled[2])
-            for v in range(self.kernel_size[1]):
-                across = _inside(v - self.padding[1], self.stride[1], image[3], pooled[3])
-                yield (every, every, down[0], across[0]), (every, every, down[1], across[1])
 
 
 class MaxPool2d(_Pool2d):
@@ -78,7 +89,8 @@ class MaxPool2d(_Pool2d):
 
     The maximum depends on one pixel alone, so that pixel takes the whole gradient. Where
     several pixels tie, the **first** one does, row by row inside the window (PyTorch's rule
-    too); dividing the gradient among them would be another subgradient.
+    too); dividing the gradient among them would be another subgradient. A NaN is larger than everything: it is the
+    maximum of its windows and takes their gradients.
 
     Args:
         kernel_size: (kh, kw), or one number for both.
@@ -103,25 +115,15 @@ class MaxPool2d(_Pool2d):
             ValueError: another rank, or a window larger than the padded image.
             TypeError: not a floating dtype.
         """
-        shape = self._output_shape(x)
-        xp = backend.namespace(x)
-        y: Array = xp.full(shape, -math.inf, dtype=x.dtype)
-        for windows, pixels in self._places(x.shape, shape):
-            xp.maximum(y[windows], x[pixels], out=y[windows])
+        self._check_images(x)
+        y = max_pool(x, self._window)
         self._keep(y, x, y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx ``(N, C, H, W)`` for ``dy`` ``(N, C, OH, OW)``."""
         x, y = self._take(dy)
-        xp = backend.namespace(x, dy)
-        dx: Array = xp.zeros(x.shape, dtype=x.dtype)
-        waiting = xp.ones(y.shape, dtype=bool)  # windows whose maximum has not been met yet
-        for windows, pixels in self._places(x.shape, y.shape):
-            hit = (x[pixels] == y[windows]) & waiting[windows]
-            dx[pixels] += dy[windows] * hit
-            waiting[windows] ^= hit
-        return dx
+        return max_pool_backward(dy, x, y, self._window)
 
 
 class AvgPool2d(_Pool2d):
@@ -155,22 +157,15 @@ class AvgPool2d(_Pool2d):
             ValueError: another rank, or a window larger than the padded image.
             TypeError: not a floating dtype.
         """
-        shape = self._output_shape(x)
-        y: Array = backend.namespace(x).zeros(shape, dtype=x.dtype)
-        for windows, pixels in self._places(x.shape, shape):
-            y[windows] += x[pixels]
-        y *= 1.0 / math.prod(self.kernel_size)
+        self._check_images(x)
+        y = mean_pool(x, self._window)
         self._keep(y, x.shape)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx ``(N, C, H, W)`` for ``dy`` ``(N, C, OH, OW)``."""
         (shape,) = self._take(dy)
-        share = dy * (1.0 / math.prod(self.kernel_size))  # (N, C, OH, OW)
-        dx: Array = backend.namespace(dy).zeros(shape, dtype=dy.dtype)
-        for windows, pixels in self._places(shape, dy.shape):
-            dx[pixels] += share[windows]
-        return dx
+        return mean_pool_backward(dy, shape, self._window)
 
 
 class GlobalAvgPool2d(Layer):
@@ -195,7 +190,7 @@ class GlobalAvgPool2d(Layer):
         self._check_input(x)
         if x.ndim != 4:
             raise ValueError(f"GlobalAvgPool2d expects (N, C, H, W), got {backend.shape_text(x.shape)}: give images")
-        y: Array = sum_rows(as_rows(x)) * (1.0 / (x.shape[2] * x.shape[3]))  # (N, C)
+        y: Array = sum_rows(x.reshape(*x.shape[:2], -1)) * (1.0 / (x.shape[2] * x.shape[3]))  # (N, C)
         self._keep(y, x.shape)
         return y
 
@@ -205,12 +200,3 @@ class GlobalAvgPool2d(Layer):
         dx: Array = backend.namespace(dy).empty(shape, dtype=dy.dtype)
         dx[...] = (dy * (1.0 / (shape[2] * shape[3])))[:, :, None, None]  # (N, C, H, W)
         return dx
-
-
-def _inside(offset: int, stride: int, size: int, windows: int) -> tuple[slice, slice]:
-    """Along one axis: which windows see a pixel at ``window * stride + offset``, and which pixels those are."""
-    first = max(0, -(offset // stride))  # the first window with window * stride + offset >= 0
-    last = min(windows - 1, (size - 1 - offset) // stride)
-    seen = max(0, last - first + 1)
-    begin = first * stride + offset
-    return slice(first, first + seen), slice(begin, begin + max(0, (seen - 1) * stride + 1), stride)

@@ -19,7 +19,7 @@ class Residual(Layer):
 
     Raises:
         TypeError: an argument is no Layer.
-        ValueError: a layer with parameters stands on both paths.
+        ValueError: a layer with parameters, or a Parameter (tied weights), stands on both paths.
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:

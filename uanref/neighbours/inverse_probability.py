@@ -25,6 +25,7 @@ class Estimate:
     variance: float
 
 
+@backend.quiet_underflow()
 def weighted_mean(y: Array, observed: Array, probability: Array, lam: float | None = None) -> Estimate:
     r"""Estimate a mean from units that were observed with known, unequal probabilities (Khan & Ugander 2023).
 

@@ -66,6 +66,7 @@ class StreamingNorm:
         """How many samples the window holds: the steps so far, at most W."""
         return min(self.steps, self.window)
 
+    @backend.quiet_underflow()
     def push(self, x: Array) -> None:
         """Move the window by one sample.
 
@@ -94,6 +95,7 @@ class StreamingNorm:
         self._filled += 1
         self.steps += 1
 
+    @backend.quiet_underflow()
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of the window, both ``(C,)``.
 
@@ -113,6 +115,7 @@ class StreamingNorm:
             scatter = self._older_scatter[start] + b.scatter + d * d * (older * b.count / n)
         return b.origin + mean, scatter / n
 
+    @backend.quiet_underflow()
     def normalize(self, x: Array) -> Array:
         """Return ``(x - mean) / sqrt(variance + eps)`` with the window's moments; ``x`` is ``(..., C)``."""
         xp = backend.namespace(x, self._block)

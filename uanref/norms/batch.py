@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from uanref import backend
 from uanref.backend import Array, DTypeLike
-from uanref.blocking import (
-    Scratch,
+from uanref.kernels import accelerated
+from uanref.layers.base import Layer, count, number
+from uanref.norms.affine import ScaleAndShift
+from uanref.norms.standardize import (
     as_rows,
     channel_moments,
-    merge_sums,
-    per_channel,
-    sample_blocks,
-    sum_samples,
-    walk,
+    scale_and_shift,
+    scale_and_shift_backward,
+    standardize,
+    standardize_backward,
 )
-from uanref.kernels import batch_norm as fused
-from uanref.layers.base import Layer, Parameter, count, number
 
 
-class BatchNorm(Layer):
+@accelerated
+def statistics(x: Array, running_mean: Array, running_var: Array, momentum: float) -> tuple[Array, Array, Array, Array]:
+    """Return the batch's mean and biased variance, and the running moments after it; all ``(C,)``, x ``(N, C, S)``."""
+    mean, var = channel_moments(x)
+    samples = x[:, 0].size  # M; the running variance is the unbiased one
+    running_mean = (1.0 - momentum) * running_mean + momentum * mean
+    running_var = (1.0 - momentum) * running_var + (momentum * samples / (samples - 1)) * var
+    return mean, var, running_mean, running_var
+
+
+@accelerated
+def normalize(x: Array, mean: Array, var: Array, gamma: Array | None, beta: Array | None, eps: float) -> Array:
+    """Return ``y = gamma (x - mean) / sqrt(var + eps) + beta``, ``(N, C, S)``."""
+    x_hat = standardize(x, mean[:, None], var[:, None], eps)  # (N, C, S)
+    return scale_and_shift(x_hat, gamma, beta)
+
+
+@accelerated
+def backward(
+    dy: Array, x: Array, mean: Array, var: Array, gamma: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """Return dL/dx ``(N, C, S)``, dL/dgamma and dL/dbeta ``(C,)`` where mean and var are the batch's."""
+    x_hat = standardize(x, mean[:, None], var[:, None], eps)  # (N, C, S)
+    dx_hat, dgamma, dbeta = scale_and_shift_backward(dy, x_hat, gamma)
+    dx = standardize_backward(dx_hat, x_hat, var[:, None], eps, axes=(0, 2))
+    return dx, dgamma, dbeta
+
+
+@accelerated
+def backward_fixed(
+    dy: Array, x: Array, mean: Array, var: Array, gamma: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """Return what :func:`backward` does where mean and var are constants (eval mode)."""
+    x_hat = standardize(x, mean[:, None], var[:, None], eps)  # (N, C, S)
+    dx_hat, dgamma, dbeta = scale_and_shift_backward(dy, x_hat, gamma)
+    dx = dx_hat / ((var + eps) ** 0.5)[:, None]
+    return dx, dgamma, dbeta
+
+
+class BatchNorm(ScaleAndShift, Layer):
     r"""Batch normalization: each channel gets mean 0 and variance 1 over the mini-batch (Ioffe & Szegedy 2015).
 
     With the M = N S samples of a channel (S spatial elements), :math:`i = 1/\sqrt{v + \epsilon}`,
@@ -51,8 +88,6 @@ class BatchNorm(Layer):
     Range: a variance beyond the dtype (deviations above 1e19 in float32) saturates at its largest number: outputs
     stay finite and shrink. In float64, deviations must stay below 1e150: there is no wider format to sum in.
 
-    On a device the kernels of :mod:`uanref.kernels.batch_norm` compute the same in three launches each way.
-
     Raises:
         ValueError: an option out of range.
     """
@@ -72,8 +107,7 @@ class BatchNorm(Layer):
         self.num_features = count("num_features", num_features)
         self.eps = number("eps", eps, 0.0)
         self.momentum = number("momentum", momentum, 0.0, 1.0)
-        self.gamma: Parameter | None = self._new([1.0] * num_features) if affine else None
-        self.beta: Parameter | None = self._new([0.0] * num_features) if affine else None
+        self._make_scale_and_shift(num_features, affine, dtype)
         self.running_mean = self._new([0.0] * num_features).value
         self.running_var = self._new([1.0] * num_features).value
 
@@ -90,106 +124,25 @@ class BatchNorm(Layer):
             ValueError: wrong rank or channels; a single sample per channel in train mode.
             TypeError: another dtype than the parameters'.
         """
-        self._check_channels(x, self.num_features)
-        xp = backend.namespace(x, self.running_mean)
+        self._check_channels(x, self.num_features, self.running_mean)
         rows = as_rows(x)  # (N, C, S)
-        on_device = fused.serves(rows)
-        if on_device:
-            rows = xp.ascontiguousarray(rows)  # once for all kernels
         if self.training:
-            samples = rows.shape[0] * rows.shape[2]
-            self._check_samples(samples)
-            if on_device:
-                mean, var, self.running_mean, self.running_var = fused.moments(
-                    rows, self.running_mean, self.running_var, self.momentum
-                )
-            else:
-                mean, var = channel_moments(rows)  # (C,)
-                new, old = self.momentum, 1.0 - self.momentum
-                self.running_mean = old * self.running_mean + new * mean
-                self.running_var = old * self.running_var + (new * samples / (samples - 1)) * var
+            self._check_samples(rows[:, 0].size)
+            running = self.running_mean, self.running_var
+            mean, var, self.running_mean, self.running_var = statistics(rows, *running, self.momentum)
         else:
             mean, var = self.running_mean, self.running_var
-        gamma = None if self.gamma is None else self.gamma.value
-        beta = None if self.beta is None else self.beta.value
+        gamma, beta = self._scale_and_shift()
 
-        normalize = fused.normalize if on_device else _normalize
-        y = normalize(rows, mean, var, gamma, beta, self.eps).reshape(x.shape)
+        y = normalize(rows, mean, var, gamma, beta, self.eps)  # (N, C, S)
+        y = y.reshape(x.shape)
         self._keep(y, rows, mean, var, gamma, self.training)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for ``dy`` of the output's shape; fills ``gamma.grad`` and ``beta.grad``."""
         rows, mean, var, gamma, from_batch = self._take(dy)
-        backward = fused.backward if fused.serves(rows) else _backward
-        dx, dgamma, dbeta = backward(dy, rows, mean, var, gamma, self.eps, from_batch)
-        if self.gamma is not None and self.beta is not None:
-            self.gamma.receive(dgamma)
-            self.beta.receive(dbeta)
+        back = backward if from_batch else backward_fixed
+        dx, dgamma, dbeta = back(dy.reshape(rows.shape), rows, mean, var, gamma, self.eps)
+        self._receive_scale_and_shift(dgamma, dbeta)  # (C,), (C,)
         return dx.reshape(dy.shape)
-
-
-def _normalize(rows: Array, mean: Array, var: Array, gamma: Array | None, beta: Array | None, eps: float) -> Array:
-    """Return ``gamma (x - mean) / sqrt(var + eps) + beta``, ``(N, C, S)``; gamma and beta may be None, for 1 and 0."""
-    xp = backend.namespace(rows, mean, var, gamma, beta)
-    inverse_std = 1.0 / xp.sqrt(var + eps)  # (C,)
-    scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
-
-    y: Array = xp.empty(rows.shape, dtype=rows.dtype)
-    mean_, scale_ = per_channel(mean, rows.shape[2]), per_channel(scale, rows.shape[2])
-    beta_ = None if beta is None else per_channel(beta, rows.shape[2])
-
-    def normalize(block: slice, scratch: Scratch) -> None:
-        out = y[block]  # (b, C, S)
-        xp.subtract(rows[block], mean_, out=out)
-        out *= scale_
-        if beta_ is not None:
-            out += beta_
-
-    walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
-    return y
-
-
-def _backward(
-    dy: Array, rows: Array, mean: Array, var: Array, gamma: Array | None, eps: float, from_batch: bool
-) -> tuple[Array, Array, Array]:
-    """Return dx ``(N, C, S)``, dgamma and dbeta ``(C,)``; ``from_batch`` tells whether the moments depend on x."""
-    xp = backend.namespace(dy, rows, mean, var, gamma)
-    dy_rows = as_rows(dy)  # (N, C, S)
-    inverse_std = 1.0 / xp.sqrt(var + eps)  # (C,)
-    scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
-    samples, spatial = rows.shape[0] * rows.shape[2], rows.shape[2]
-    mean_ = per_channel(mean, spatial)
-    blocks = sample_blocks(rows, 3 * rows[0].size)
-
-    def sums(block: slice, scratch: Scratch) -> tuple[Array, Array]:
-        dy_b = dy_rows[block]  # (b, C, S)
-        product = scratch("product", dy_b.shape, dy)
-        xp.subtract(rows[block], mean_, out=product)
-        product *= dy_b
-        return sum_samples(dy_b), sum_samples(product)
-
-    # 1. Each channel's sums: beta is added to every sample, gamma multiplies every x_hat.
-    parts = walk(sums, blocks, rows.size)
-    dbeta = merge_sums([part[0] for part in parts], dy.dtype)  # (C,)
-    dgamma = merge_sums([part[1] for part in parts], dy.dtype) * inverse_std  # (C,)
-
-    # 2. Directly, minus what goes through the mean and through the variance (train mode).
-    dx: Array = xp.empty(rows.shape, dtype=dy.dtype)
-    scale_ = per_channel(scale, spatial)
-    through_mean_ = per_channel(dbeta / samples, spatial)
-    through_var_ = per_channel(dgamma * inverse_std / samples, spatial)
-
-    def propagate(block: slice, scratch: Scratch) -> None:
-        out = dx[block]
-        if from_batch:
-            xp.subtract(mean_, rows[block], out=out)
-            out *= through_var_  # -x_hat dgamma / M
-            out += dy_rows[block]
-            out -= through_mean_
-            out *= scale_
-        else:
-            xp.multiply(dy_rows[block], scale_, out=out)
-
-    walk(propagate, blocks, rows.size)
-    return dx, dgamma, dbeta

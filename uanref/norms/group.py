@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from uanref import backend
 from uanref.backend import Array, DTypeLike
-from uanref.blocking import as_rows
-from uanref.layers.base import Layer, Parameter, count, number
-from uanref.norms.sample_statistics import normalize, normalize_backward
+from uanref.kernels import accelerated
+from uanref.layers.base import Layer, count, number
+from uanref.norms.affine import ScaleAndShift
+from uanref.norms.standardize import (
+    as_rows,
+    moments,
+    scale_and_shift,
+    scale_and_shift_backward,
+    standardize,
+    standardize_backward,
+)
 
 
-class GroupNorm(Layer):
+@accelerated
+def forward(x: Array, groups: int, gamma: Array | None, beta: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """Normalize ``x (N, C, S)``: return y, and each group's mean and variance, ``(N, G, 1)``."""
+    cells = x.reshape(len(x), groups, -1)  # (N, G, L)
+    mean, var = moments(cells, axes=(2,))  # (N, G, 1)
+    x_hat = standardize(cells, mean, var, eps).reshape(x.shape)  # (N, C, S)
+    return scale_and_shift(x_hat, gamma, beta), mean.astype(x.dtype), var.astype(x.dtype)
+
+
+@accelerated
+def backward(
+    dy: Array, x: Array, groups: int, mean: Array, var: Array, gamma: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """Return dL/dx ``(N, C, S)``, dL/dgamma and dL/dbeta ``(C,)`` for ``dy (N, C, S)``."""
+    cells = (len(x), groups, -1)  # (N, G, L)
+    x_hat = standardize(x.reshape(cells), mean, var, eps)  # (N, G, L)
+    dx_hat, dgamma, dbeta = scale_and_shift_backward(dy, x_hat.reshape(x.shape), gamma)
+    dx = standardize_backward(dx_hat.reshape(cells), x_hat, var, eps, axes=(2,))
+    return dx.reshape(x.shape), dgamma, dbeta
+
+
+class GroupNorm(ScaleAndShift, Layer):
     r"""Group normalization: G groups of channels get mean 0 and variance 1 in each sample (Wu & He 2018).
 
     With the L = (C/G) S numbers of sample n and group j, :math:`i_{nj} = 1/\sqrt{v_{nj} + \epsilon}` and
@@ -56,8 +84,7 @@ class GroupNorm(Layer):
                 f"num_groups must divide num_channels, got {num_groups} groups for {num_channels} channels"
             )
         self.eps = number("eps", eps, 0.0)
-        self.gamma: Parameter | None = self._new([1.0] * num_channels) if affine else None
-        self.beta: Parameter | None = self._new([0.0] * num_channels) if affine else None
+        self._make_scale_and_shift(num_channels, affine, dtype)
 
     def forward(self, x: Array) -> Array:
         """Normalize ``x``, the same way in train and eval mode.
@@ -72,21 +99,17 @@ class GroupNorm(Layer):
             ValueError: wrong rank or channels.
             TypeError: another dtype than the parameters'.
         """
-        self._check_channels(x, self.num_channels)
-        gamma, beta = (None if p is None else p.value for p in (self.gamma, self.beta))
-        backend.namespace(x, gamma, beta)
+        gamma, beta = self._scale_and_shift()
+        self._check_channels(x, self.num_channels, gamma, beta)
         rows = as_rows(x)  # (N, C, S)
-        y, mean, inverse_std = normalize(rows, self.num_groups, self.eps, gamma, beta)
+        y, mean, var = forward(rows, self.num_groups, gamma, beta, self.eps)
         y = y.reshape(x.shape)
-        self._keep(y, rows, mean, inverse_std, gamma)
+        self._keep(y, rows, mean, var, gamma)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for ``dy`` of the output's shape; fills ``gamma.grad`` and ``beta.grad``."""
-        rows, mean, inverse_std, gamma = self._take(dy)
-        backend.namespace(dy, rows)
-        dx, dgamma, dbeta = normalize_backward(as_rows(dy), rows, mean, inverse_std, gamma)
-        if self.gamma is not None and self.beta is not None:
-            self.gamma.receive(dgamma)  # (C,)
-            self.beta.receive(dbeta)  # (C,)
+        rows, mean, var, gamma = self._take(dy)
+        dx, dgamma, dbeta = backward(dy.reshape(rows.shape), rows, self.num_groups, mean, var, gamma, self.eps)
+        self._receive_scale_and_shift(dgamma, dbeta)  # (C,), (C,)
         return dx.reshape(dy.shape)

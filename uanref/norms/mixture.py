@@ -6,17 +6,13 @@ from typing import NamedTuple
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import as_rows, channel_moments
-from uanref.layers.base import Layer, Parameter, choice, count, number
-from uanref.norms.gaussian_mixture import Mixture, em_step, kmeans_plus_plus
-from uanref.norms.mixture_transform import (
-    Moments,
-    batch_moments,
-    fixed_moments,
-    moved,
-    transform,
-    transform_backward,
-)
+from uanref.layers.base import Layer, choice, count, number
+from uanref.norms.affine import ScaleAndShift
+from uanref.norms.mixture_em import em_step, kmeans_plus_plus, moved
+from uanref.norms.mixture_moments import Moments, batch_moments, fixed_moments
+from uanref.norms.mixture_transform import Gradients, transform, transform_backward
+from uanref.norms.mixture_weights import Mixture, near
+from uanref.norms.standardize import as_rows, channel_moments
 
 
 class Fit(NamedTuple):
@@ -32,7 +28,7 @@ class Fit(NamedTuple):
         return Fit(*(backend.to_device(a, name).astype(x.dtype, copy=False) for a in self))
 
 
-class MixtureNorm(Layer):
+class MixtureNorm(ScaleAndShift, Layer):
     r"""Mixture normalization (Kalayeh & Shah 2018): a mixture fitted to each mini-batch normalizes it.
 
     The two-stage method that UAN replaces. In train mode EM fits a Gaussian mixture of diagonal covariance
@@ -109,8 +105,7 @@ class MixtureNorm(Layer):
         self.em_steps = count("em_steps", em_steps)
         self.eps = number("eps", eps, 0.0)
         self.momentum = number("momentum", momentum, 0.0, 1.0)
-        self.gamma: Parameter | None = self._new([1.0] * channels) if affine else None
-        self.beta: Parameter | None = self._new([0.0] * channels) if affine else None
+        self._make_scale_and_shift(channels, affine, dtype)
 
         prior_width = channels if posterior == "channel" else 1
         self.prior = self._new([[1.0 / components] * prior_width] * components).value
@@ -137,24 +132,23 @@ class MixtureNorm(Layer):
             ValueError: wrong rank or channels; a single sample per channel in train mode.
             TypeError: another dtype than the parameters'.
         """
-        self._check_channels(x, self.num_features)
-        backend.namespace(x, self.mean)
+        self._check_channels(x, self.num_features, self.mean)
         rows = as_rows(x)  # (N, C, S)
 
         # 1. The mixture, and the moments that normalize each component.
         if self.training:
-            self._check_samples(rows.shape[0] * rows.shape[2])
+            self._check_samples(rows[:, 0].size)
             self.fit = fit = self._fit(rows) if self.fit is None or not self.frozen_fit else self.fit.like(rows)
-            mixture = self._mixture(fit, rows)
-            moments = batch_moments(rows, mixture, self.eps)
+            mixture = self._mixture(fit)
+            moments = Moments(*batch_moments(rows, mixture, self.eps))
             self._move_state(fit, moments)
         else:
-            mixture = self._mixture(self._running_fit(), rows)
+            mixture = self._mixture(self._running_fit())
             moments = fixed_moments(self.running_mean, self.running_var, self.eps)
 
         # 2. y = gamma rho sum_k w_k (x - m_k) i_k + beta
         rho = self.num_components**-0.5
-        gamma, beta = (None if p is None else p.value for p in (self.gamma, self.beta))
+        gamma, beta = self._scale_and_shift()
         y = transform(rows, mixture, moments, rho, gamma, beta).reshape(x.shape)
         self._keep(y, rows, mixture, moments, rho, gamma)
         return y
@@ -162,27 +156,20 @@ class MixtureNorm(Layer):
     def backward(self, dy: Array) -> Array:
         """Return dL/dx at a held fit for ``dy`` of the output's shape; fills ``gamma.grad`` and ``beta.grad``."""
         rows, mixture, moments, rho, gamma = self._take(dy)
-        backend.namespace(dy, rows)
         # Through x, the posterior and the moments. What arrives at the fit's parameters ends there.
-        dx, d = transform_backward(as_rows(dy), rows, mixture, moments, rho, gamma)
-        if self.gamma is not None and self.beta is not None:
-            self.gamma.receive(d.gamma)  # (C,)
-            self.beta.receive(d.beta)  # (C,)
+        dx, *others = transform_backward(dy.reshape(rows.shape), rows, mixture, moments, rho, gamma)
+        d = Gradients(*others)
+        self._receive_scale_and_shift(d.gamma, d.beta)  # (C,), (C,)
         return dx.reshape(dy.shape)
 
     def _fit(self, rows: Array) -> Fit:
         """Fit the mixture to ``rows (N, C, S)`` by EM from the running parameters, on the first batch from seeds."""
-        xp, bound = backend.namespace(rows), backend.largest(rows.dtype) ** 0.4  # where the posterior bounds x too
-        rows = xp.minimum(xp.maximum(rows, -bound), bound)
+        rows = near(rows)  # as the posterior sees them
         fit = self._running_fit() if self.initialized else self._seed(rows)
         for _ in range(self.em_steps):
-            mixture = self._mixture(fit, rows)
-            # E step: the posteriors' sums and moments. M step: with momentum 1 they are the new mixture.
-            found = batch_moments(rows, mixture, self.eps)
-            assert found.total is not None  # batch_moments always gives both
-            assert found.alive is not None
-            share = mixture.root_prior * found.total  # S_k = sum_m tau_k, (K, P)
-            fit = Fit(*em_step(*fit, share, found.mean, found.variance, found.alive, 1.0))
+            # E step: the posteriors' moments. M step: with momentum 1 they are the new mixture.
+            m, v, _, total, alive = batch_moments(rows, self._mixture(fit), self.eps)
+            fit = Fit(*em_step(*fit, total, m, v, alive, 1.0))
         return fit
 
     def _seed(self, rows: Array) -> Fit:
@@ -198,17 +185,18 @@ class MixtureNorm(Layer):
     def _running_fit(self) -> Fit:
         return Fit(backend.namespace(self.prior).log(self.prior), self.mean, self.variance)
 
-    def _mixture(self, fit: Fit, rows: Array) -> Mixture:
-        return Mixture(fit.log_prior, fit.mean, fit.variance + self.eps, rows.shape[2])
+    def _mixture(self, fit: Fit) -> Mixture:
+        return Mixture(fit.log_prior, fit.mean, fit.variance + self.eps)
 
     def _move_state(self, fit: Fit, batch: Moments) -> None:
         """Move the running averages; the first fit is taken whole, the start that it replaces means nothing."""
         assert batch.alive is not None  # batch_moments always gives it
-        step = self.momentum if self.initialized else 1.0
-        prior = backend.namespace(fit.mean).exp(fit.log_prior)
-        self.prior = (1.0 - step) * self.prior + step * prior
-        self.mean = (1.0 - step) * self.mean + step * fit.mean
-        self.variance = (1.0 - step) * self.variance + step * fit.variance
+        found = backend.namespace(fit.mean).exp(fit.log_prior), fit.mean, fit.variance
+        if self.initialized:
+            # So written, what the fit kept, as it does with a dead component's mean and variance, stays to the bit.
+            running = self.prior, self.mean, self.variance
+            found = tuple(old + self.momentum * (new - old) for old, new in zip(running, found, strict=True))
+        self.prior, self.mean, self.variance = found
         self.initialized = True
         self.running_mean = moved(self.running_mean, batch.mean, batch.alive, self.momentum)
         self.running_var = moved(self.running_var, batch.variance, batch.alive, self.momentum)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import Scratch, as_rows, sample_blocks, sum_rows, walk
-from uanref.layers.base import Layer, Parameter, count, glorot_uniform, number
+from uanref.kernels import accelerated
+from uanref.layers.base import Layer, count, glorot_uniform, number
+from uanref.norms.affine import ScaleAndShift
+from uanref.norms.standardize import as_rows, moments
 
 
-class ModeNorm(Layer):
+class ModeNorm(ScaleAndShift, Layer):
     r"""Mode normalization: a learned gate assigns each sample to modes, each mode normalizes (Deecke et al. 2018).
 
     With the spatial mean :math:`p_n` and variance :math:`s_n` of sample n (per channel; p = x and s = 0 at
@@ -74,8 +76,7 @@ class ModeNorm(Layer):
         weight = glorot_uniform(backend.as_generator(rng), (modes, channels), channels, modes)
         self.gate_weight = self._new(weight)
         self.gate_bias = self._new([0.0] * modes)
-        self.gamma: Parameter | None = self._new([1.0] * channels) if affine else None
-        self.beta: Parameter | None = self._new([0.0] * channels) if affine else None
+        self._make_scale_and_shift(channels, affine, dtype)
         self.running_mean = self._new([[0.0] * channels] * modes).value
         self.running_var = self._new([[1.0] * channels] * modes).value
 
@@ -98,8 +99,8 @@ class ModeNorm(Layer):
         self._check_channels(x, self.num_features)
         xp = backend.namespace(x, self.running_mean)
         rows = as_rows(x)  # (N, C, S)
-        double = xp.result_type(x.dtype, "float64")  # what is as small as a sample's statistics is kept in double
-        p, s = _spatial_moments(rows)  # (N, C), (N, C)
+        double = backend.wide(x)  # what is as small as a sample's statistics is kept in double
+        p, s = spatial_moments(rows)  # (N, C), (N, C)
         pooled, weight = p.astype(double), self.gate_weight.value.astype(double)
 
         # 1. The gate.
@@ -109,7 +110,7 @@ class ModeNorm(Layer):
 
         # 2. The modes' moments.
         if self.training:
-            self._check_samples(rows.shape[0] * rows.shape[2])
+            self._check_samples(rows[:, 0].size)
             total = gate.sum(axis=0)  # N_k, (K,)
             alive = (total >= backend.tiny(x.dtype)).astype(double)  # a mask, not a test: a device need not wait
             share = gate * (alive / (total + (1.0 - alive)))  # (N, K), 0 for a dead mode
@@ -117,7 +118,8 @@ class ModeNorm(Layer):
             centred = pooled[:, None] - mean  # (N, K, C)
             var = (share[:, :, None] * (s[:, None] + centred * centred)).sum(axis=0)  # (K, C)
             var = xp.minimum(var, backend.largest(x.dtype))  # saturates
-            inverse_std = alive[:, None] / xp.sqrt(var + self.eps)  # (K, C)
+            dead = 1.0 - alive[:, None]  # its variance is 0, and eps may be 0: it is divided by 1
+            inverse_std = alive[:, None] / xp.sqrt(var + self.eps + dead)  # (K, C)
             self._move_state(mean, var, alive[:, None])
         else:
             share, mean, var = None, self.running_mean.astype(double), self.running_var.astype(double)
@@ -127,19 +129,10 @@ class ModeNorm(Layer):
         # 3. y = gamma ((x - p) A + D) + beta
         a = xp.matmul(gate, inverse_std)  # A, (N, C)
         d = (gate[:, :, None] * inverse_std * centred).sum(axis=1)  # D, (N, C)
-        gamma = None if self.gamma is None else self.gamma.value
+        gamma, beta = self._scale_and_shift()
         scale, shift = (a, d) if gamma is None else (a * gamma, d * gamma)
-        shift = shift if self.beta is None else shift + self.beta.value
-        y: Array = xp.empty(rows.shape, dtype=x.dtype)
-        scale_, shift_, p_ = (q.astype(x.dtype)[:, :, None] for q in (scale, shift, p))  # (N, C, 1)
-
-        def normalize(block: slice, scratch: Scratch) -> None:
-            out = y[block]  # (b, C, S)
-            xp.subtract(rows[block], p_[block], out=out)
-            out *= scale_[block]
-            out += shift_[block]
-
-        walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
+        shift = shift if beta is None else shift + beta
+        y = around(rows, p, scale, shift)  # (N, C, S)
         y = y.reshape(x.shape)
         self._keep(y, rows, p, s, weight, gate, share, centred, var, inverse_std, a, d, gamma)
         return y
@@ -151,22 +144,11 @@ class ModeNorm(Layer):
         share :math:`\bar g` nothing overflows.
         """
         rows, p, s, weight, gate, share, centred, var, inverse_std, a, d, gamma = self._take(dy)
-        xp = backend.namespace(dy, rows)
-        dy_rows, double, spatial = as_rows(dy), gate.dtype, rows.shape[2]
-        blocks = sample_blocks(rows, 3 * rows[0].size)
-
-        def sums(block: slice, scratch: Scratch) -> None:
-            product = scratch("product", rows[block].shape, dy)
-            xp.subtract(rows[block], p[block, :, None], out=product)
-            product *= dy_rows[block]
-            plain[block], centred_sum[block] = sum_rows(dy_rows[block]), sum_rows(product)
-
+        xp, dy_rows = backend.namespace(dy, rows), dy.reshape(rows.shape)
         # 1. Each sample's sums over space, of dy and of dy (x - p); gamma and beta.
-        plain, centred_sum = xp.empty(p.shape, dtype=double), xp.empty(p.shape, dtype=double)
-        walk(sums, blocks, rows.size)
-        if self.gamma is not None and self.beta is not None:
-            self.gamma.receive((centred_sum * a + plain * d).sum(axis=0).astype(dy.dtype))  # (C,)
-            self.beta.receive(plain.sum(axis=0).astype(dy.dtype))  # (C,)
+        plain, centred_sum = spatial_sums(dy_rows, rows, p)  # (N, C), (N, C)
+        dgamma, dbeta = (centred_sum * a + plain * d).sum(axis=0), plain.sum(axis=0)  # (C,)
+        self._receive_scale_and_shift(dgamma.astype(dy.dtype), dbeta.astype(dy.dtype))
         dd, da = (plain, centred_sum) if gamma is None else (plain * gamma, centred_sum * gamma)  # (N, C)
 
         # 2. Through A = sum_k g_k i_k and D = sum_k g_k i_k c_k. What p gets from D and from x - p cancels.
@@ -186,49 +168,49 @@ class ModeNorm(Layer):
 
         # 4. Through the softmax over the modes and the gate's linear map.
         dlogits = dlog_gate - gate * dlog_gate.sum(axis=1, keepdims=True)  # (N, K)
-        self.gate_weight.receive(xp.matmul(dlogits.T, p.astype(double)).astype(dy.dtype))  # (K, C)
+        self.gate_weight.receive(xp.matmul(dlogits.T, p.astype(gate.dtype)).astype(dy.dtype))  # (K, C)
         self.gate_bias.receive(dlogits.sum(axis=0).astype(dy.dtype))  # (K,)
         dp += xp.matmul(dlogits, weight)
 
         # 5. Directly, through the spatial variance and through the spatial mean.
-        dx: Array = xp.empty(rows.shape, dtype=dy.dtype)
-        direct = a if gamma is None else a * gamma
-        through_s, through_p = 2.0 * ds / spatial, dp / spatial
-        direct_, s_, p_ = (q.astype(dy.dtype)[:, :, None] for q in (direct, through_s, through_p))  # (N, C, 1)
-
-        def propagate(block: slice, scratch: Scratch) -> None:
-            out, term = dx[block], scratch("product", rows[block].shape, dy)  # (b, C, S)
-            xp.multiply(dy_rows[block], direct_[block], out=out)
-            xp.subtract(rows[block], p[block, :, None], out=term)
-            term *= s_[block]
-            out += term
-            out += p_[block]
-
-        walk(propagate, blocks, rows.size)
+        direct, spatial = a if gamma is None else a * gamma, rows.shape[2]
+        dx = around_backward(dy_rows, rows, p, direct, 2.0 * ds / spatial, dp / spatial)
         return dx.reshape(dy.shape)
 
     def _move_state(self, mean: Array, var: Array, alive: Array) -> None:
         """Move the running moments of the modes that have samples."""
-        step, dtype = self.momentum * alive, self.running_mean.dtype
-        self.running_mean = ((1.0 - step) * self.running_mean + step * mean).astype(dtype)
-        self.running_var = ((1.0 - step) * self.running_var + step * var).astype(dtype)
+        xp, old, new, dtype = backend.namespace(mean), 1.0 - self.momentum, self.momentum, self.running_mean.dtype
+        moved_mean, moved_var = old * self.running_mean + new * mean, old * self.running_var + new * var
+        self.running_mean = xp.where(alive > 0, moved_mean, self.running_mean).astype(dtype)
+        self.running_var = xp.where(alive > 0, moved_var, self.running_var).astype(dtype)
 
 
-def _spatial_moments(rows: Array) -> tuple[Array, Array]:
-    """Return each sample's spatial mean and variance per channel: ``(N, C, S)`` -> two arrays ``(N, C)``."""
-    xp, (samples, channels, spatial) = backend.namespace(rows), rows.shape
-    p, s = (xp.empty((samples, channels), dtype=rows.dtype) for _ in range(2))
-    double = xp.result_type(rows.dtype, "float64")
+# --- what runs over all numbers of x, (N, C, S); the rest is as small as a sample's statistics, (N, C) --------
 
-    def task(block: slice, scratch: Scratch) -> None:
-        x, centred = rows[block], scratch("centred", rows[block].shape, rows)  # (b, C, S)
-        mean = sum_rows(x) / spatial  # (b, C)
-        xp.subtract(x, mean[:, :, None], out=centred)
-        left = sum_rows(centred) / spatial  # what rounding left of the mean, as in blocking.channel_moments
-        centred *= centred
-        p[block] = mean + left
-        variance = sum_rows(centred) / spatial - left.astype(double) ** 2
-        s[block] = xp.minimum(variance, backend.largest(x.dtype))  # saturates
 
-    walk(task, sample_blocks(rows, 2 * rows[0].size), rows.size)
-    return p, s
+@accelerated
+def spatial_moments(x: Array) -> tuple[Array, Array]:
+    """Return each sample's spatial mean p and variance s per channel: ``(N, C, S)`` -> two arrays ``(N, C)``."""
+    p, s = moments(x, axes=(2,))
+    return p[:, :, 0].astype(x.dtype), s[:, :, 0].astype(x.dtype)
+
+
+@accelerated
+def around(x: Array, p: Array, scale: Array, shift: Array) -> Array:
+    """Return ``(x - p) scale + shift``, ``(N, C, S)``, for p, scale and shift ``(N, C)``."""
+    y = (x - p[:, :, None]) * scale[:, :, None] + shift[:, :, None]
+    return y.astype(x.dtype)
+
+
+@accelerated
+def around_backward(dy: Array, x: Array, p: Array, direct: Array, through_s: Array, through_p: Array) -> Array:
+    """Return ``dy direct + (x - p) through_s + through_p``, ``(N, C, S)``; the last three ``(N, C)``."""
+    dx: Array = dy * direct[:, :, None] + (x - p[:, :, None]) * through_s[:, :, None] + through_p[:, :, None]
+    return dx.astype(x.dtype)
+
+
+@accelerated
+def spatial_sums(dy: Array, x: Array, p: Array) -> tuple[Array, Array]:
+    """Return each sample's sums over space of dy and of ``dy (x - p)``, ``(N, C)`` each, in ``backend.wide``."""
+    wide = backend.wide(x)
+    return dy.sum(axis=2, dtype=wide), (dy * (x - p[:, :, None])).sum(axis=2, dtype=wide)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import as_rows, channel_moments
-from uanref.layers.base import Layer, Parameter, choice, count, number
-from uanref.norms.gaussian_mixture import (
-    Mixture,
-    em_step,
+from uanref.layers.base import Layer, choice, count, number
+from uanref.norms.affine import ScaleAndShift
+from uanref.norms.mixture_constraints import (
     inverse_softplus,
     log_softmax,
     log_softmax_backward,
     softplus,
     softplus_backward,
 )
-from uanref.norms.mixture_transform import (
-    Moments,
-    batch_moments,
-    fixed_moments,
-    moved,
-    transform,
-    transform_backward,
-)
+from uanref.norms.mixture_em import em_step, moved
+from uanref.norms.mixture_moments import Moments, batch_moments, fixed_moments
+from uanref.norms.mixture_transform import Gradients, transform, transform_backward, where_alive
+from uanref.norms.mixture_weights import Mixture
+from uanref.norms.standardize import as_rows, channel_moments
 
 
-class UAN(Layer):
+class UAN(ScaleAndShift, Layer):
     r"""Unsupervised Adaptive Normalization (Faye, Azzag, Lebbah & Feng 2024): a trained mixture normalizes.
 
     A channel's activations are samples of a Gaussian mixture whose parameters are weights of the
@@ -36,7 +31,7 @@ class UAN(Layer):
         \hat x^k = (x - m_k)\, i_k, \quad i_k = \frac{1}{\sqrt{v_k + \epsilon}}
 
     (the paper's transform; the factor :math:`\rho = 1/\sqrt K` is this project's choice, without it the
-    published sum has variance K on separated components). :mod:`uanref.norms.gaussian_mixture` defines
+    published sum has variance K on separated components). :mod:`uanref.norms.mixture_weights` defines
     tau and w. The moments m, v are the batch's w-weighted ones (``statistics="batch"``; running averages
     in eval mode) or the mixture's own mu, sigma^2 (``"learned"``: no quantity of the batch enters).
 
@@ -74,6 +69,8 @@ class UAN(Layer):
     Range: variances beyond the dtype saturate at its largest number, and activations beyond 3e15 in float32
     (1e123 in float64) meet the posterior as if they were there. Outputs and dx stay finite to 1e30 and further;
     parameter gradients of learned statistics, of order x^2, need not. In float64, deviations must stay below 1e150.
+    What w divides by stops at the root of a prior of 1e-57 (3e-462 in float64): weights saturate at 4e28, the posterior
+    and the signs of the gradients are those of the definition. ``eps = 0`` wants every variance above 1e-30.
 
     With ``update="em"`` the three mixture attributes are buffers: absent from ``parameters()``, in ``state_dict()``.
 
@@ -121,8 +118,7 @@ class UAN(Layer):
             self.raw_variance = self._new(inverse_softplus(0.0 * jitter + 1.0, eps), trainable=trained)
             self.initialized = False
             self.buffer_names += ("start_jitter", "initialized")
-        self.gamma: Parameter | None = self._new([1.0] * channels) if affine else None
-        self.beta: Parameter | None = self._new([0.0] * channels) if affine else None
+        self._make_scale_and_shift(channels, affine, dtype)
         if statistics == "batch":
             self.running_mean = self._new([[0.0] * channels] * components).value
             self.running_var = self._new([[1.0] * channels] * components).value
@@ -145,25 +141,23 @@ class UAN(Layer):
                 statistics, or on the first batch of the "data" start.
             TypeError: another dtype than the parameters'.
         """
-        self._check_channels(x, self.num_features)
-        backend.namespace(x, self.mean.value)
+        self._check_channels(x, self.num_features, self.mean.value)
         rows = as_rows(x)  # (N, C, S)
-        samples, spatial = rows.shape[0] * rows.shape[2], rows.shape[2]
         from_batch = self.training and self.statistics == "batch"
         starting = self.training and self.start == "data" and not self.initialized
         if from_batch or starting:
-            self._check_samples(samples)
+            self._check_samples(rows[:, 0].size)
         if starting:
             self._start_on(rows)
 
         # 1. The mixture as its unconstrained weights give it now.
         log_prior = log_softmax(self.prior_logits.value)  # (K, P)
         learned_variance = softplus(self.raw_variance.value)  # sigma^2, (K, C)
-        mixture = Mixture(log_prior, self.mean.value, learned_variance + self.eps, spatial)
+        mixture = Mixture(log_prior, self.mean.value, learned_variance + self.eps)
 
         # 2. The moments that normalize each component.
         needs_batch = from_batch or (self.training and self.update == "em")
-        batch = batch_moments(rows, mixture, self.eps) if needs_batch else None
+        batch = Moments(*batch_moments(rows, mixture, self.eps)) if needs_batch else None
         if from_batch and batch is not None:
             moments = batch
         elif self.statistics == "batch":
@@ -173,8 +167,7 @@ class UAN(Layer):
 
         # 3. y = gamma rho sum_k w_k (x - m_k) i_k + beta
         rho = self.num_components**-0.5 if self.rescale else 1.0
-        gamma = None if self.gamma is None else self.gamma.value
-        beta = None if self.beta is None else self.beta.value
+        gamma, beta = self._scale_and_shift()
         y = transform(rows, mixture, moments, rho, gamma, beta).reshape(x.shape)
 
         # 4. State moves last: y was computed with the old values.
@@ -186,18 +179,16 @@ class UAN(Layer):
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for ``dy`` of the output's shape; fills ``grad`` of all trained parameters."""
         rows, mixture, moments, rho, gamma, raw_variance = self._take(dy)
-        backend.namespace(dy, rows)
-        dx, d = transform_backward(as_rows(dy), rows, mixture, moments, rho, gamma)
-        if self.gamma is not None and self.beta is not None:
-            self.gamma.receive(d.gamma)
-            self.beta.receive(d.beta)
+        dx, *others = transform_backward(dy.reshape(rows.shape), rows, mixture, moments, rho, gamma)
+        d = Gradients(*others)
+        self._receive_scale_and_shift(d.gamma, d.beta)  # (C,), (C,)
         if self.update == "backprop":
             dmean, dvariance = d.mean, d.variance
             # 1. Learned moments are the mixture's own; a dead component of a batch stays where it is.
             if self.statistics == "learned":
                 dmean, dvariance = dmean + d.moments_mean, dvariance + d.moments_variance
             elif moments.alive is not None:
-                dmean, dvariance = dmean * moments.alive, dvariance * moments.alive
+                dmean, dvariance = where_alive(dmean, moments.alive), where_alive(dvariance, moments.alive)
             # 2. Through the softmax over the components.
             self.prior_logits.receive(log_softmax_backward(d.log_prior, mixture.log_prior))  # (K, P)
             self.mean.receive(dmean)  # (K, C)
@@ -213,12 +204,11 @@ class UAN(Layer):
             self.running_mean = moved(self.running_mean, batch.mean, batch.alive, self.momentum)
             self.running_var = moved(self.running_var, batch.variance, batch.alive, self.momentum)
         if self.update == "em" and self.momentum > 0.0:
-            share = mixture.root_prior * batch.total  # S_k = sum_m tau_k, (K, P)
             self.prior_logits.value, self.mean.value, variance = em_step(
                 mixture.log_prior,
                 self.mean.value,
                 variance,
-                share,
+                batch.total,
                 batch.mean,
                 batch.variance,
                 batch.alive,
@@ -230,9 +220,8 @@ class UAN(Layer):
 
     def _start_on(self, rows: Array) -> None:
         """Place the components on a first batch: jittered around the channel's mean, with its variance."""
-        xp = backend.namespace(rows)
         mean, variance = channel_moments(rows)  # (C,)
-        self.mean.value = mean + 0.3 * xp.sqrt(variance) * self.start_jitter  # (K, C)
-        same = variance + xp.zeros_like(self.start_jitter)
+        self.mean.value = mean + 0.3 * variance**0.5 * self.start_jitter  # (K, C)
+        same = variance + 0.0 * self.start_jitter  # (K, C)
         self.raw_variance.value = inverse_softplus(same, self.eps)
         self.initialized = True

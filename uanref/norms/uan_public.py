@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
-from uanref.blocking import as_rows, per_channel, sum_rows, sum_samples
 from uanref.layers.base import Layer, count, number
-from uanref.norms.gaussian_mixture import softplus, softplus_backward
+from uanref.layers.sums import sum_rows, sum_samples
+from uanref.norms.mixture_constraints import softplus, softplus_backward
+from uanref.norms.mixture_weights import column
+from uanref.norms.standardize import as_rows
 
 
 class UANPublic(Layer):
@@ -110,14 +112,14 @@ class UANPublic(Layer):
         xp = backend.namespace(x, self.mean.value)
         rows, eps = as_rows(x), self.eps  # (N, C, S)
         spatial = rows.shape[2]
-        q = per_channel(softplus(raw_variance) + eps, spatial)  # (K, 1, C, 1 or S)
-        distance = rows - per_channel(self.mean.value, spatial)  # (K, N, C, S)
+        q = column(softplus(raw_variance) + eps)  # (K, 1, C, 1)
+        distance = rows - column(self.mean.value)  # (K, N, C, S)
         # 1. to 3. e^-(1e8)^2 is 0 in every format; beyond, the square itself might overflow.
         scaled = xp.minimum(xp.maximum(distance * xp.sqrt(0.5 / q), -1e8), 1e8)
         p = xp.exp(-scaled * scaled)
         p_sum = p.sum(axis=0) + eps  # (N, C, S)
         tau = p / p_sum
-        tau_sum = per_channel(sum_samples(tau) + eps, spatial)  # (K, 1, C, 1 or S)
+        tau_sum = column(sum_samples(tau) + eps)  # (K, 1, C, 1)
         h = tau / tau_sum
         # 4. and 5.
         h_x = h * rows
@@ -130,9 +132,11 @@ class UANPublic(Layer):
         # 7.
         if self.training:
             samples = rows.shape[0] * spatial
-            target_mean = sum_samples(terms) / samples  # (K, C)
-            terms -= per_channel(target_mean, spatial)
-            target_variance = sum_samples(terms * terms) / samples  # (K, C)
+            rounded = sum_samples(terms) / samples  # (K, C)
+            terms -= column(rounded)
+            left = sum_samples(terms) / samples  # what rounding left of the mean, as in standardize.moments
+            terms -= column(left)
+            target_mean, target_variance = rounded + left, sum_samples(terms * terms) / samples  # (K, C)
             target_prior = (sum_samples(tau) / samples).mean(axis=1, keepdims=True)  # (K, 1)
             old, new = self.momentum, 1.0 - self.momentum
             self.mean.value = old * self.mean.value + new * target_mean
@@ -146,7 +150,7 @@ class UANPublic(Layer):
         xp = backend.namespace(dy, rows)
         spatial = rows.shape[2]
         # 6. Each term is tau_k v_k i_k, times a constant; i = (V + eps)^(-1/2).
-        g = as_rows(dy) * (1.0 + self.eps) ** -0.5  # (N, C, S)
+        g = dy.reshape(rows.shape) * (1.0 + self.eps) ** -0.5  # (N, C, S)
         dtau = g * v * inverse_std  # (K, N, C, S)
         dv = g * tau * inverse_std
         dV = -0.5 * inverse_std**3 * sum_rows(g * tau * v)[..., None]  # (K, N, C, 1)
@@ -158,7 +162,7 @@ class UANPublic(Layer):
         dx += ((dE * h + 2.0 * dV * h * h * h_x) / spatial).sum(axis=0)
         # 3. Every tau_k stands in the sum that divides it.
         through_sum = sum_samples(dh * h)  # (K, C)
-        dtau += (dh - per_channel(through_sum, spatial)) / tau_sum
+        dtau += (dh - column(through_sum)) / tau_sum
         # 2. and 1. Softmax with eps in the sum: with l_k = log p_k, dl_k = tau_k (dtau_k - sum_j tau_j dtau_j).
         dl = tau * (dtau - (tau * dtau).sum(axis=0))
         u = distance / q  # (K, N, C, S)

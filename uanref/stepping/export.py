@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from uanref.backend import Array
-from uanref.derivations.staged import Derivation, Input, Local, Node, Step, Trace
+from uanref.derivations import Derivation, Input, Local, Node, Step, Trace
 from uanref.stepping.mathml import mathml
 from uanref.stepping.unicode import equation, local_equation, symbol, text
 
@@ -17,11 +19,12 @@ def exported(trace: Trace) -> dict[str, Any]:
         ``name``, ``title``, ``summary``, ``layer``; ``axes`` (name to meaning) and ``sizes`` (name to length);
         ``nodes``, inputs first, each with ``kind`` (``"input"``, ``"constant"`` or ``"step"``), ``name``, ``symbol``
         and ``math`` (its symbol in Unicode and MathML), ``axes``, ``meaning``, ``value`` (nested lists along the
-        axes) and, unless constant, ``gradient``, ``numerical``, ``error``; a step also has ``equation`` (MathML) and
-        ``text`` (Unicode), ``source``, ``file``, ``line``, ``inputs``, ``forward`` (an expression as nested lists,
-        :meth:`~uanref.derivations.expressions.Expression.as_list`) and ``backward``: per input name ``equation``,
-        ``text`` and ``expression``. ``output`` names the last step, ``upstream`` is its gradient, and ``collapse``
-        lists per value ``name`` its ``lines``: ``equation``, ``text``, ``why`` and ``expression``.
+        axes) and, unless constant, ``gradient``, ``numerical``, ``doubt`` (at most 1e300) and ``error``; a step also
+        has ``equation`` (MathML) and ``text`` (Unicode), ``source``, ``file``, ``line``, ``inputs``, ``forward`` (an
+        expression as nested lists, :meth:`~uanref.derivations.expressions.Expression.as_list`) and ``backward``: per
+        input name ``equation``, ``text`` and ``expression``. ``output`` names the last step, ``upstream`` is its
+        gradient, and ``collapse`` lists per value ``name`` its ``lines``: ``equation``, ``text``, ``why`` and
+        ``expression``.
     """
     derivation = trace.derivation
     return {
@@ -64,6 +67,7 @@ def _node(node: Node, derivation: Derivation) -> dict[str, Any]:
         "value": node.value.tolist(),
         "gradient": _listed(node.gradient),
         "numerical": _listed(node.numerical),
+        "doubt": None if node.doubt is None else np.minimum(node.doubt, 1e300).tolist(),  # JSON has no infinity
         "error": node.error,
     }
     if isinstance(definition, Step):

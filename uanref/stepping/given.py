@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from uanref import npz
 from uanref.backend import Array, shape_text
-from uanref.derivations.staged import Derivation
+from uanref.derivations import Derivation
 
 LARGEST = 1000
 """How many entries a value may have: every one of them is moved to prove its gradient, and shown."""
+
+LARGEST_FILE = 1 << 24
+"""How many bytes the arrays of a file may have: far more than can be shown, so that a sentence can name the array."""
 
 
 def sizes_from(text: Sequence[str], derivation: Derivation) -> dict[str, int]:
@@ -65,13 +68,9 @@ def inputs_from(
 
 def _loaded(derivation: Derivation, file: Path, seed: int) -> tuple[dict[str, Array], Array | None]:
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with archive:
-            found = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is no .npz file of plain arrays ({error}): write it with numpy.savez") from None
+        found = npz.read(file, LARGEST_FILE)
+    except npz.NpzError as error:
+        raise ValueError(f"{file} is no .npz file of plain arrays (it {error}): write it with numpy.savez") from None
     upstream = found.pop("upstream", None)
     example = derivation.example(seed)
     settings = {node.name: example[node.name] for node in derivation.inputs if node.constant and not node.axes}
@@ -82,7 +81,7 @@ def _loaded(derivation: Derivation, file: Path, seed: int) -> tuple[dict[str, Ar
         listing = ", ".join(f"{node.name} ({', '.join(node.axes)})" for node in derivation.inputs)
         raise ValueError(
             f"{file} does not fit {derivation.name}: missing {', '.join(missing) or 'nothing'}, "
-            f"unknown {', '.join(unknown) or 'nothing'}; the inputs are {listing}, and upstream if you like"
+            f"unknown {', '.join(unknown[:10]) or 'nothing'}; the inputs are {listing}, and upstream if you like"
         )
     return {**settings, **found}, upstream
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from uanref.backend import Array
-from uanref.stepping.layout import HEIGHT, WIDTH, Layout
+from uanref.stepping.layout import HEIGHT, Layout
+from uanref.stepping.layout_columns import WIDTH
 
 KINDS = {"input": "input", "constant": "constant", "step": "step"}
 TOLERANCE = 1e-6

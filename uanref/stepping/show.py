@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uanref.backend import Array
-from uanref.derivations.staged import Collapse, Node, Step, Trace
+from uanref.derivations import Collapse, Node, Step, Trace
 from uanref.stepping.unicode import equation, local_equation, symbol, text
 from uanref.stepping.walk import TOLERANCE
 

@@ -1,4 +1,4 @@
-"""``uanref step``: a walk through a derivation in a terminal, key by key, or printed whole."""
+"""``uanref step``: a walk through a derivation in a terminal, key by key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rich.panel import Panel
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from uanref.derivations.staged import Step
 from uanref.stepping import show
 from uanref.stepping.unicode import symbol
 from uanref.stepping.walk import Walk, is_wrong
@@ -22,50 +21,6 @@ g gradient  v values  c check  e edit  m mistake  q quit"""
 ONE_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 FOOT = 3  # a message and two lines of keys
 LIST = 20  # columns of the list of nodes, frame included
-
-
-# --- printed whole --------------------------------------------------------------------------------
-
-
-def print_walk(walk: Walk, console: Console, whole: bool = False) -> None:
-    """Print the walk from the first input to the output and back, the proofs and the collapses.
-
-    Args:
-        walk: what to walk through; a planted mistake is told.
-        console: where to.
-        whole: whether to print large arrays whole.
-    """
-    trace, derivation = walk.trace, walk.derivation
-    console.print(Text(derivation.title, "bold"))
-    console.print(Text(derivation.summary))
-    if walk.mistake is not None:
-        console.print(Text(f"planted mistake: {walk.mistake.id}", "bold red"))
-    console.rule("forward")
-    for node in trace.nodes.values():
-        console.print(show.heading(node, trace))
-        console.print(show.definition(node, trace))
-        console.print(show.numbers(node.value, node.definition.axes, whole))
-        console.print()
-    if derivation.forward_only:
-        return
-    console.rule("backward")
-    for node in reversed(list(trace.nodes.values())):
-        if node.gradient is None:
-            continue
-        console.print(Text.assemble("d", show.heading(node, trace)))
-        console.print(show.way_back(node, trace, _replacement(walk, node.name)))
-        console.print(show.contributions(node, whole))
-        console.print(show.numbers(node.gradient, node.definition.axes, whole))
-        console.print(show.proof(node))
-        console.print()
-    console.rule("proofs")
-    console.print(show.proofs(trace))
-    for told in derivation.collapse if walk.mistake is None else ():
-        console.print()
-        console.print(show.collapse(told, trace))
-
-
-# --- key by key -----------------------------------------------------------------------------------
 
 
 class Screen:
@@ -218,7 +173,7 @@ class Screen:
         axes = node.definition.axes
         parts: list[RenderableType] = [show.heading(node, walk.trace), show.definition(node, walk.trace), Text("")]
         if self.gradient and node.gradient is not None:
-            parts += [Text("gradient", "bold"), show.way_back(node, walk.trace, _replacement(walk, node.name))]
+            parts += [Text("gradient", "bold"), show.way_back(node, walk.trace, walk.replacement(node.name))]
             parts += [show.contributions(node, self.whole), show.numbers(node.gradient, axes, self.whole)]
         else:
             parts += [Text("value", "bold"), show.numbers(node.value, axes, self.whole)]
@@ -235,9 +190,3 @@ class Screen:
             wrong = ", ".join(walk.wrong()) or "none"
             told = f"planted: {walk.mistake.id}. Wrong gradients: {wrong}"
         return Group(Text(told, "bold red" if walk.mistake is not None else "yellow"), Text(KEYS, "dim"))
-
-
-def _replacement(walk: Walk, name: str) -> Step | None:
-    if walk.mistake is None or walk.mistake.step != name:
-        return None
-    return walk.mistake.replacement

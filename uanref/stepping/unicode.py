@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pylatexenc.latex2text import LatexNodes2Text
 
+from uanref.derivations import Derivation, Input, Step
 from uanref.derivations.expressions import Expression, gradient_name
-from uanref.derivations.staged import Derivation, Input, Step
 
 # How strongly an operation binds: what binds less strongly than its surroundings gets parentheses.
 SUM, NEGATIVE, PRODUCT, POWER, ATOM = range(5)

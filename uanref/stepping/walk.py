@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from uanref.backend import Array
+from uanref.derivations import Derivation, Node, Step, Trace
 from uanref.derivations.mistakes import Mistake, mistakes
-from uanref.derivations.staged import Derivation, Node, Trace
 
 TOLERANCE = 1e-6
 """Relative error above which a gradient counts as wrong."""
@@ -100,6 +100,10 @@ class Walk:
     def plant(self, mistake: Mistake | None) -> None:
         """Make a mistake, or none."""
         self._run(self._inputs, self._upstream, mistake)
+
+    def replacement(self, name: str) -> Step | None:
+        """Return the step called ``name`` with the planted mistake in it; None if it has none."""
+        return self.mistake.replacement if self.mistake is not None and self.mistake.step == name else None
 
     def wrong(self) -> list[str]:
         """Return the names of the nodes whose gradient is not the numerical one, in the derivation's order."""

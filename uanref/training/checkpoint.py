@@ -1,68 +1,51 @@
 """Checkpoints: one ``.npz`` file without pickle that holds a whole training run.
 
-The arrays of model and optimizer are members of the archive; all else is one JSON text in the
-member ``meta``. Writing goes to a temporary file beside the target, which is renamed when it is
-complete: a failure on the way leaves the old file. Reading trusts nothing: members are
-uncompressed, so no array can be larger than the file, and their headers are checked against their
-sizes before anything is made of them.
+The arrays of model and optimizer are members of the archive; all else is one JSON text in the member ``meta``. How the
+file is written and read is told in ``archive``, what the text may say in ``header``, how objects become JSON in
+``described``. A checkpoint stands at the end of an epoch, from where a continuation computes the same bits.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
-import io
 import json
 import math
 import os
-import zipfile
+import warnings
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uanref import data, losses, models
-from uanref.backend import Array, Generator, shape_text
-from uanref.data import augment as augmentations
+from uanref import data, factories, models
+from uanref.backend import Array, Generator
 from uanref.data.augment import Augmentation
 from uanref.data.splits import Splits
+from uanref.factories import Factory
 from uanref.layers.base import Layer
-from uanref.training import optimizers, schedules
+from uanref.training import archive, described, header
+from uanref.training.archive import CheckpointError as CheckpointError
 from uanref.training.history import History
 from uanref.training.trainer import Trainer
 
-FORMAT = "uanref checkpoint"
-VERSION = 1
-_KEYS = (
-    *("model", "data", "loss", "optimizer", "schedule", "augment"),
-    *("batch_size", "clip_norm", "report_every", "seed", "epoch", "generators", "history"),
-)
-
-# What a checkpoint may name, by the class's own name.
-_LOSSES = (losses.SoftmaxCrossEntropy, losses.MSE)
-_OPTIMIZERS = (optimizers.SGD, optimizers.Adam, optimizers.AdamW)
-_SCHEDULES = (schedules.Constant, schedules.StepDecay, schedules.Cosine)
-_AUGMENTATIONS = (augmentations.Shift, augmentations.Crop, augmentations.Flip)
-
-
-class CheckpointError(ValueError):
-    """A file that is no usable checkpoint, or a run that cannot be saved; the message says what is wrong."""
-
-
-# --- saving ---------------------------------------------------------------------------------------
+_fingerprints: weakref.WeakKeyDictionary[Splits, int] = weakref.WeakKeyDictionary()
 
 
 def save(path: str | os.PathLike[str], trainer: Trainer) -> None:
     """Write the model, the optimizer and all that a bit-identical continuation needs.
 
-    After Ctrl-C a continuation starts the unfinished epoch anew, from the weights as they are now.
-
     Raises:
-        CheckpointError: the model or the optimizer holds NaN or infinity; nothing is written.
+        CheckpointError: the model or the optimizer holds NaN or infinity, a generator is none of NumPy's, or the
+            trainer is in the middle of an epoch; nothing is written.
         OSError: the file cannot be written; an older file of this name is left as it was.
     """
+    if trainer.is_mid_epoch:
+        raise CheckpointError(
+            "the trainer is in the middle of an epoch, where nothing can be continued: save between epochs, as with "
+            "fit(n, after_epoch=lambda trainer: save(path, trainer))"
+        )
     model, optimizer = trainer.model, trainer.optimizer
     arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
     arrays |= {f"optimizer/{name}": array for name, array in optimizer.state_dict().items()}
@@ -70,14 +53,14 @@ def save(path: str | os.PathLike[str], trainer: Trainer) -> None:
         if not np.isfinite(array).all():
             raise CheckpointError(f"{name} is not finite: a diverged run is not saved")
     meta = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": header.FORMAT,
+        "version": header.VERSION,
         "model": model.config if isinstance(model, models.Model) else None,
-        "data": {"name": trainer.splits.name, "seed": trainer.seed, "fingerprint": fingerprint(trainer.splits)},
-        "loss": _describe(trainer.loss, _LOSSES),
-        "optimizer": _describe(optimizer, _OPTIMIZERS),
-        "schedule": _describe(trainer.schedule, _SCHEDULES),
-        "augment": _describe_augmentation(trainer.augment),
+        "data": {"name": trainer.data_name, "seed": trainer.seed, "fingerprint": fingerprint(trainer.splits)},
+        "loss": described.describe(trainer.loss, described.LOSSES),
+        "optimizer": described.describe(optimizer, described.OPTIMIZERS),
+        "schedule": described.describe(trainer.schedule, described.SCHEDULES),
+        "augment": described.describe_augmentation(trainer.augment),
         "batch_size": trainer.batch_size,
         "clip_norm": trainer.clip_norm,
         "report_every": trainer.report_every,
@@ -90,35 +73,22 @@ def save(path: str | os.PathLike[str], trainer: Trainer) -> None:
         "history": trainer.history.to_dict(),
     }
     text = json.dumps(meta, allow_nan=False, default=lambda value: value.tolist())
-    _write(Path(path), arrays | {"meta": np.frombuffer(text.encode(), dtype=np.uint8)})
+    header.check(json.loads(text))  # what could not be read is not written
+    archive.write(path, arrays, text)
 
 
 def fingerprint(splits: Splits) -> int:
     """Return a checksum of the training and validation sets: equal for equal data."""
-    total = 0
-    for dataset in (splits.train, splits.validation):
-        for array in (dataset.images, dataset.labels):
-            total = zlib.crc32(np.ascontiguousarray(array).data, total)
-    return total
-
-
-def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file to write")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C as well
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-# --- loading --------------------------------------------------------------------------------------
+    if splits not in _fingerprints:  # an epoch must not read all images once more
+        total = 0
+        for dataset in (splits.train, splits.validation):
+            rows = max(1, 2**22 // math.prod(dataset.image_shape))
+            for start in range(0, len(dataset), rows):
+                images = dataset.batch(slice(start, start + rows))
+                total = zlib.crc32(np.ascontiguousarray(images).data, total)
+            total = zlib.crc32(np.ascontiguousarray(dataset.labels).data, total)
+        _fingerprints[splits] = total
+    return _fingerprints[splits]
 
 
 def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -134,25 +104,36 @@ def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(path)[0]
 
 
-def load_model(path: str | os.PathLike[str], model: Layer | None = None) -> Layer:
+def load_model(
+    path: str | os.PathLike[str],
+    model: Layer | None = None,
+    norm: str | Callable[..., Any] | Factory | None = None,
+) -> Layer:
     """Rebuild the trained model, in eval mode.
 
     Args:
         path: a file that :func:`save` wrote.
         model: receives the weights; needed only for a network that ``models.build`` did not make.
+        norm: the function that made the norms, ``mine.py:make`` or itself; needed where they are the reader's own, for
+            a checkpoint never runs code by itself. Another file than the one that it was trained with is a warning.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another version or does not fit the model.
+        CheckpointError: the file is missing, damaged, of another version or does not fit the model, or its norm is the
+            reader's own and not given.
+        OwnCodeError: the norm's code cannot be used.
     """
     meta, arrays = _read(path)
+    if other := _other_norm(meta, norm := _own_norm(path, meta, model, norm)):
+        warnings.warn(f"{path}: {other}; it may compute something else", stacklevel=2)
     with _explained(path):
-        return _model(meta, arrays, model).eval()
+        return _model(meta, arrays, model, norm).eval()
 
 
 def resume(
     path: str | os.PathLike[str],
     *,
     model: Layer | None = None,
+    norm: str | Callable[..., Any] | Factory | None = None,
     splits: Splits | None = None,
     schedule: Callable[[int], float] | None = None,
     augment: Augmentation | None = None,
@@ -163,49 +144,104 @@ def resume(
     Args:
         path: a file that :func:`save` wrote.
         model: needed only for a network that ``models.build`` did not make.
-        splits: the saved trainer's; None loads them with ``data.load(name, seed=...)`` and the trainer's seed.
+        norm: the function that made the norms, as in :func:`load_model`; here its file must be the very same.
+        splits: the saved trainer's; None loads them with ``data.load(name, seed=...)`` and the trainer's seed, where
+            the name holds an absolute path. Where such data moved, load them from their new place with that seed.
         schedule: needed only for one that is not of ``training.schedules``.
         augment: needed only for an augmentation that is not one of ``data.augment``.
         progress: as in :class:`Trainer`.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another version, or does not fit what was given;
-            or its data are not what they were.
+            or its data, or the code of a norm of the reader's own, are not what they were.
+        OwnCodeError: the norm's code cannot be used.
         DataError: the data cannot be read.
     """
     meta, arrays = _read(path)
+    if other := _other_norm(meta, norm := _own_norm(path, meta, model, norm)):
+        raise CheckpointError(f"{path}: {other}; only the same code goes on to the same bits: restore it or train anew")
     with _explained(path):
-        model = _model(meta, arrays, model)
-        optimizer = _rebuild(meta["optimizer"], _OPTIMIZERS, model.parameters())
+        model = _model(meta, arrays, model, norm)
+        optimizer = described.rebuild(meta["optimizer"], described.OPTIMIZERS, model.parameters())
         optimizer.load_state_dict(_under("optimizer/", arrays))
         history = History.from_dict(meta["history"])
-        name, seed = str(meta["data"]["name"]), int(meta["data"]["seed"])
     if splits is None:
-        splits = data.load(name, seed=seed)
+        splits = load_data(path, meta)
     with _explained(path):
         if fingerprint(splits) != meta["data"]["fingerprint"]:
-            raise CheckpointError(f"it was trained on other data than {splits.name!r} holds now: pass its own splits")
+            raise CheckpointError(f"it was trained on other data than {splits.name!r} holds now: give it its own data")
         trainer = Trainer(
             model,
-            _rebuild(meta["loss"], _LOSSES),
+            described.rebuild(meta["loss"], described.LOSSES),
             optimizer,
             splits,
             batch_size=meta["batch_size"],
-            schedule=_rebuild(meta["schedule"], _SCHEDULES) if schedule is None else schedule,
+            schedule=described.rebuild(meta["schedule"], described.SCHEDULES) if schedule is None else schedule,
             clip_norm=meta["clip_norm"],
-            augment=_rebuild_augmentation(meta["augment"]) if augment is None else augment,
+            augment=described.rebuild_augmentation(meta["augment"]) if augment is None else augment,
             seed=meta["seed"],
             report_every=meta["report_every"],
             progress=progress,
         )
-        if meta["epoch"] != len(history):
-            raise CheckpointError(f"it is at epoch {meta['epoch']} but its history holds {len(history)}")
+        done = len(history) * len(trainer.batches)
+        history.cut(len(history), sum(step <= done for step in history.steps))  # earlier versions kept half epochs
         trainer.epoch, trainer.history = len(history), history
         _set_generators(trainer.rng, model.generators(), meta["generators"])
     return trainer
 
 
-def _model(meta: Mapping[str, Any], arrays: Mapping[str, Array], model: Layer | None) -> Layer:
+def load_data(path: str | os.PathLike[str], meta: Mapping[str, Any]) -> Splits:
+    """Load the data that a checkpoint was trained on.
+
+    Args:
+        path: of the checkpoint, for the sentences.
+        meta: what :func:`load_meta` says.
+
+    Raises:
+        DataError: they cannot be read; the sentence says how to name their new place.
+        CheckpointError: they are none that ``data.load`` knows.
+    """
+    name, seed = meta["data"]["name"], meta["data"]["seed"]
+    try:
+        return data.load(name, seed=seed)
+    except data.DataError as error:
+        raise data.DataError(
+            f"{error} ({path} was trained on {name}; if that moved, name its new place: --dataset, in Python splits=)"
+        ) from None
+    except ValueError:
+        raise CheckpointError(
+            f"{path} was trained on {name!r}, which data.load does not know: pass its splits, in Python splits="
+        ) from None
+
+
+def _own_norm(
+    path: object, meta: Mapping[str, Any], model: Layer | None, given: str | Callable[..., Any] | Factory | None
+) -> Factory | None:
+    """Return the norm of the reader's own that a checkpoint needs, if it needs one and if it was given."""
+    stored = None if meta["model"] is None else meta["model"]["norm"]
+    if model is not None or not isinstance(stored, dict):
+        if given is not None:
+            has = (
+                "given a whole model" if model is not None else f"of norm {stored!r}" if stored else "no built network"
+            )
+            raise CheckpointError(f"{path} is {has}: leave norm out")
+        return None
+    if given is None:
+        raise CheckpointError(
+            f"{path} has a norm of your own, {stored['factory']}, whose code it does not run by itself: name it again, "
+            f"--norm {stored['factory']}, in Python norm="
+        )
+    return factories.find(given)
+
+
+def _other_norm(meta: Mapping[str, Any], norm: Factory | None) -> str:
+    """Return how a given norm is not the one that was trained with; empty if it is."""
+    return "" if norm is None else factories.differs(meta["model"]["norm"], norm)
+
+
+def _model(
+    meta: Mapping[str, Any], arrays: Mapping[str, Array], model: Layer | None, norm: Factory | None = None
+) -> Layer:
     state = _under("model/", arrays)
     if model is None:
         if meta["model"] is None:
@@ -217,7 +253,7 @@ def _model(meta: Mapping[str, Any], arrays: Mapping[str, Array], model: Layer | 
                 raise CheckpointError(f"{name} is {meta['model'][name]} but there are {weights} weights in all")
         if math.prod(meta["model"]["image_shape"]) > max(weights, 2**20):
             raise CheckpointError(f"images {meta['model']['image_shape']} are too large for {weights} weights")
-        model = models.build(**meta["model"])
+        model = models.build(**meta["model"] | ({} if norm is None else {"norm": norm}))
     model.load_state_dict(state)
     return model
 
@@ -243,103 +279,6 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
         raise CheckpointError(f"{path} is no usable checkpoint: {text}") from error
 
 
-# --- objects as JSON ------------------------------------------------------------------------------
-# Optimizers, schedules, losses and augmentations keep every constructor argument under its own name.
-
-
-def _describe(thing: object | None, known: tuple[type, ...]) -> dict[str, Any] | None:
-    if thing is None:
-        return None
-    if type(thing) not in known:
-        return {"kind": None, "name": type(thing).__name__}
-    return {"kind": type(thing).__name__} | {name: getattr(thing, name) for name in _arguments(type(thing))}
-
-
-def _rebuild(described: Mapping[str, Any] | None, known: tuple[type, ...], *first: Any) -> Any:
-    if described is None:
-        return None
-    for kind in known:
-        if kind.__name__ == described["kind"]:
-            return kind(*first, **{name: described[name] for name in _arguments(kind)})
-    raise CheckpointError(f"it used {described.get('name') or described['kind']}, which is none of uanref's own")
-
-
-def _arguments(kind: type) -> list[str]:
-    """Return the constructor's arguments, without an optimizer's parameters and its rate, which is state."""
-    unsaved = ("parameters", "lr") if issubclass(kind, optimizers.Optimizer) else ()
-    return [name for name in inspect.signature(kind).parameters if name not in unsaved]
-
-
-def _describe_augmentation(augment: Augmentation | None) -> list[dict[str, Any] | None]:
-    if augment is None:
-        return []
-    chain = augment.augmentations if isinstance(augment, augmentations.Chain) else (augment,)
-    return [_describe(one, _AUGMENTATIONS) for one in chain]
-
-
-def _rebuild_augmentation(described: list[Mapping[str, Any]]) -> Augmentation | None:
-    chain = [_rebuild(one, _AUGMENTATIONS) for one in described]
-    return augmentations.Chain(*chain) if chain else None
-
-
-# --- the file -------------------------------------------------------------------------------------
-
-
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the meta data and all arrays of a checkpoint, every one of them checked."""
-    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):  # a pipe would never end
-        raise CheckpointError(f"{path} is no plain file: name a file that uanref saved")
-    try:
-        size = os.path.getsize(path)
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-            if not stored or sum(member.file_size for member in members) > size:
-                raise CheckpointError(f"{path} is compressed or claims more than it holds: uanref did not write it")
-            arrays = {m.filename.removesuffix(".npy"): _array(path, m.filename, archive.read(m)) for m in members}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist: name a file that uanref saved") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise CheckpointError(f"{path} is not a checkpoint, or damaged or cut short ({error})") from error
-
-    try:
-        meta = json.loads(arrays.pop("meta").tobytes().decode())
-        is_ours = meta["format"] == FORMAT
-        version = meta["version"]
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of uanref: it has no readable meta data") from error
-    if not is_ours:
-        raise CheckpointError(f"{path} is not a checkpoint of uanref: its format is {meta['format']!r}")
-    if version != VERSION:
-        raise CheckpointError(f"{path} has format version {version!r}, this uanref reads version {VERSION}")
-    if missing := [key for key in _KEYS if key not in meta]:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged")
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"{path} holds NaN or infinity in {name}: it is damaged")
-    return meta, arrays
-
-
-def _array(path: str | os.PathLike[str], name: str, content: bytes) -> Array:
-    """Make an array of an ``.npy`` member: numbers alone, of exactly the size that its header tells."""
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise ValueError(f"unknown .npy version {version}")
-    except ValueError as error:
-        raise CheckpointError(f"{path} holds something else than an array in {name}") from error
-    if dtype.hasobject:
-        raise CheckpointError(f"{path} holds pickled objects in {name}: they are never loaded")
-    if dtype.kind not in "fiub" or min(shape, default=0) < 0:
-        raise CheckpointError(f"{path} holds no plain numbers in {name} but {dtype} of shape {shape_text(shape)}")
-    rest = content[stream.tell() :]
-    if len(rest) != math.prod(shape) * dtype.itemsize:
-        raise CheckpointError(f"{path} claims shape {shape_text(shape)} in {name} but holds {len(rest)} bytes there")
-    return np.frombuffer(rest, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    content, arrays = archive.read(path)
+    return header.parse(path, content), arrays

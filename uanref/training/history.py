@@ -58,12 +58,13 @@ class History:
         for name, norm in norms.items():
             self.gradient_norms.setdefault(name, []).append(norm)
 
-    def forget_reports_after(self, step: int) -> None:
-        """Drop the reports of later steps: those of an epoch that was interrupted and starts anew."""
-        kept = sum(1 for reported in self.steps if reported <= step)
-        del self.steps[kept:]
+    def cut(self, epochs: int, reports: int) -> None:
+        """Keep the first ``epochs`` epochs and ``reports`` reports: the rest is of an epoch that did not end."""
+        del self.epochs[epochs:], self.steps[reports:]
         for norms in self.gradient_norms.values():
-            del norms[kept:]
+            del norms[reports:]
+        if reports == 0:
+            self.gradient_norms.clear()
 
     def epochs_to(self, accuracy: float, which: str = "validation") -> int | None:
         """Return the first epoch (1, 2, ...) whose accuracy reached ``accuracy``, None if none did.

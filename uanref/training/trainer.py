@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import math
+import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from uanref import backend
-from uanref.backend import Array, DType
-from uanref.blocking import sum_rows
+from uanref.backend import Array
 from uanref.data.augment import Augmentation
 from uanref.data.batches import Batches
 from uanref.data.sets import Dataset
 from uanref.data.splits import Splits
-from uanref.layers.base import Layer, Sequential, choice, count, number
+from uanref.layers.base import Layer, choice, count, number
+from uanref.layers.sums import sum_rows
 from uanref.losses import Loss
+from uanref.optimizers import Optimizer, clip_grad_norm
+from uanref.training.boundary import Boundary
+from uanref.training.evaluation import EVALUATION_BATCH, converted, score
+from uanref.training.evaluation import evaluate as evaluate  # where it always was
+from uanref.training.guard import NonFiniteError as NonFiniteError
+from uanref.training.guard import check_finite, stages_of
 from uanref.training.history import Epoch, History
-from uanref.training.optimizers import Optimizer, clip_grad_norm
+from uanref.training.interval import Interval
+from uanref.training.progress import Display, standard_error
+
+if TYPE_CHECKING:  # Rich takes as long to import as half of NumPy: where it is used
+    from rich.console import Console
 
 PROGRESS = ("auto", "bar", "lines", "none")
-EVALUATION_BATCH = 256
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss, a layer's output or a gradient became NaN or infinite; the message names the first one."""
 
 
 class Trainer:
@@ -53,6 +54,7 @@ class Trainer:
         history: what was measured so far.
         epoch: how many epochs are finished.
         rng: the generator that shuffles and augments.
+        data_name: what ``data.load`` needs to find the splits again, from whatever working folder.
 
     Raises:
         ValueError: a number out of range, an unknown ``progress``.
@@ -82,54 +84,77 @@ class Trainer:
         self.augment = augment
         self.seed = count("seed", seed, least=0)
         self.report_every = None if report_every is None else count("report_every", report_every)
-        self.console = Console(stderr=True) if console is None else console
+        self.console = standard_error() if console is None else console
         self.progress = choice("progress", progress, PROGRESS)
         if progress == "auto":
             self.progress = "bar" if self.console.is_terminal else "lines"
         self.history = History()
         self.epoch = 0
+        self._boundary: Boundary | None = None
+        self.data_name = absolute(splits.name)
         self.rng = backend.module("numpy").random.default_rng(self.seed)
         self.batches = Batches(splits.train, self.batch_size, rng=self.rng, shuffle=True, augment=augment)
         self._validation = Batches(splits.validation, EVALUATION_BATCH)
 
-    def fit(self, epochs: int) -> History:
+    def fit(self, epochs: int, after_epoch: Callable[[Trainer], object] | None = None) -> History:
         """Train ``epochs`` more epochs and return the history.
 
-        Ctrl-C ends it cleanly with ``history.stopped == "interrupted"``: finished epochs stay measured, the steps of
-        the unfinished one stay in the weights, and another ``fit`` starts that epoch anew.
+        Whatever ends it early, Ctrl-C or an error, the trainer stands at the end of its last whole epoch again:
+        weights, running statistics, optimizer, generators and history. So a checkpoint that is written then, and
+        another ``fit``, compute the same bits as a training that nothing ended. Ctrl-C is no error: ``fit`` returns,
+        with ``history.stopped == "interrupted"``.
+
+        Args:
+            epochs: how many more, >= 1.
+            after_epoch: called with the trainer at the end of every epoch, such as
+                ``lambda trainer: checkpoint.save("run.npz", trainer)``; what it raises ends the training there.
 
         Raises:
             NonFiniteError: training diverged; ``history`` keeps the epochs before and ``history.stopped`` the reason.
         """
         last = self.epoch + count("epochs", epochs)
+        self.undo_unfinished_epoch()  # where a second Ctrl-C came while the first was handled
         self.history.stopped = ""
         self.model.train()
         # NumPy would warn of every overflow on the way; the guard says it once, by name.
-        with _Progress(self.progress, self.console, last) as progress, warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
+        with Display(self.progress, self.console, last) as progress, backend.quiet():
             try:
                 while self.epoch < last:
-                    self._train_epoch(progress)
+                    self._boundary = Boundary(self)
+                    epoch = self._train_epoch(progress)
+                    self._boundary = None  # from here on the epoch counts
+                    progress.finish(epoch)
+                    if after_epoch is not None:
+                        after_epoch(self)
             except KeyboardInterrupt:
                 self.history.stopped = "interrupted"
             except NonFiniteError as error:
                 self.history.stopped = str(error)
                 raise
             finally:
-                self.model.clear()
-                self.loss.clear()
+                self.undo_unfinished_epoch()
         return self.history
+
+    def undo_unfinished_epoch(self) -> None:
+        """Go back to the last epoch's end, which :meth:`fit` does by itself unless Ctrl-C hits it twice."""
+        if self._boundary is not None:
+            self._boundary.restore()
+            self._boundary = None
+
+    @property
+    def is_mid_epoch(self) -> bool:
+        """Whether an epoch was begun and neither ended nor undone."""
+        return self._boundary is not None
 
     def evaluate(self, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
         """Return the mean loss and the accuracy on ``dataset``, see :func:`evaluate`."""
         return evaluate(self.model, self.loss, dataset, batch_size)
 
-    def _train_epoch(self, progress: _Progress) -> None:
+    def _train_epoch(self, progress: Display) -> Epoch:
         steps = len(self.batches)
         step = self.epoch * steps
-        self.history.forget_reports_after(step)  # of an epoch that was interrupted
         loss = correct = 0.0
-        interval = _Interval()
+        interval = Interval()
         progress.start(self.epoch + 1, steps)
         start = time.perf_counter()
         for i, (x, labels) in enumerate(self.batches, start=1):
@@ -140,20 +165,20 @@ class Trainer:
             progress.advance()
             if i == steps or (self.report_every is not None and i % self.report_every == 0):
                 sums, first_bad = interval.read()
-                self._raise_if_bad(first_bad)
+                check_finite(first_bad, self.model, list(self.optimizer.parameters))
                 interval_loss, *norms, interval_correct = sums[-len(self.optimizer.parameters) - 2 :]
                 loss, correct = loss + interval_loss, correct + interval_correct
                 norms = [norm / interval.steps for norm in norms]
                 self.history.add_report(step, dict(zip(self.optimizer.parameters, norms, strict=True)))
-                interval = _Interval()
+                interval = Interval()
         seconds = time.perf_counter() - start
 
         samples = len(self.splits.train)
-        validation = _evaluate(self.model, self.loss, self._validation)
+        validation = score(self.model, self.loss, self._validation)
         self.epoch += 1
         epoch = Epoch(self.epoch, loss / samples, correct / samples, *validation, seconds, self.optimizer.lr)
         self.history.epochs.append(epoch)
-        progress.finish(epoch)
+        return epoch
 
     def _train_step(self, x: Array, labels: Array) -> Array:
         """Train on one batch.
@@ -163,12 +188,12 @@ class Trainer:
             the norms of the P gradients, the number of correct answers.
         """
         xp = backend.namespace(x)
-        stages = list(_stages(self.model))
+        stages = list(stages_of(self.model))
         # Written in place: stack would send the addresses of its many small arrays to the device at every step.
         numbers: Array = xp.empty(len(stages) + len(self.optimizer.parameters) + 2, dtype="float64")
         outputs, norms = numbers[: len(stages)], numbers[len(stages) + 1 : -1]
 
-        x = x.astype(_dtype(self.model), copy=False)
+        x = converted(x, self.model)
         for i, (_, layer) in enumerate(stages):
             x = layer.forward(x)
             outputs[i] = sum_rows(x).sum()  # finite only if every entry is
@@ -184,132 +209,10 @@ class Trainer:
         self.optimizer.step()
         return numbers
 
-    def _watched(self) -> list[str]:
-        """Name what :meth:`_train_step` returns, in the order in which a bad number spreads."""
-        kinds = {name: type(layer).__name__ for name, layer in self.model.modules()}
-        outputs = [f"output of {name or 'the model'} ({kinds[name]})" for name, _ in _stages(self.model)]
-        owners = {name: kinds.get(name.rpartition(".")[0], "") for name in self.optimizer.parameters}
-        gradients = [f"gradient of {name} ({kind})" for name, kind in owners.items()]
-        return [*outputs, "the loss", *gradients, "the number of correct answers"]
 
-    def _raise_if_bad(self, first_bad: list[float]) -> None:
-        step = min(first_bad)
-        if step < math.inf:
-            name = self._watched()[first_bad.index(step)]
-            raise NonFiniteError(
-                f"training became non-finite at step {step:.0f}: {name}: "
-                "lower the learning rate or clip the gradient norm"
-            )
-
-
-def evaluate(model: Layer, loss: Loss, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
-    """Return the mean loss and the accuracy (a fraction) of ``model`` on ``dataset``.
-
-    Runs in eval mode and keeps nothing for a backward pass; every layer gets its mode back.
-    """
-    return _evaluate(model, loss, Batches(dataset, batch_size))
-
-
-def _evaluate(model: Layer, loss: Loss, batches: Batches) -> tuple[float, float]:
-    modes = [(layer, layer.training) for _, layer in model.modules()]
-    samples = len(batches.dataset)
-    dtype = _dtype(model)
-    loss_sum: Any = 0.0
-    correct: Any = 0
-    model.eval()
-    try:
-        with backend.inference():
-            for x, labels in batches:
-                logits = model.forward(x.astype(dtype, copy=False))
-                loss_sum = loss_sum + loss.forward(logits, labels) * len(labels)
-                correct = correct + (logits.argmax(axis=1) == labels).sum()
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
-    both = backend.to_host(backend.namespace(correct).stack([loss_sum, correct]))
-    return float(both[0]) / samples, float(both[1]) / samples
-
-
-def _stages(model: Layer) -> Iterator[tuple[str, Layer]]:
-    """Yield the layers that a forward pass goes through one after the other, with their names."""
-    if isinstance(model, Sequential):
-        yield from model.children()
-    else:
-        yield "", model
-
-
-def _dtype(model: Layer) -> DType:
-    """Return the dtype that the model computes in: its first parameter's."""
-    return next(iter(model.parameters().values())).value.dtype
-
-
-class _Interval:
-    """What happened since the last report: summed on the device, read in one transfer."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self._sums: Array | None = None
-        self._first_bad: Array | None = None
-
-    def add(self, step: int, numbers: Array) -> None:
-        """Take in one step's numbers, ``(n,)``, on their device."""
-        xp = backend.namespace(numbers)
-        bad = xp.where(xp.isfinite(numbers), math.inf, float(step))
-        self._sums = numbers if self._sums is None else self._sums + numbers
-        self._first_bad = bad if self._first_bad is None else xp.minimum(self._first_bad, bad)
-        self.steps += 1
-
-    def read(self) -> tuple[list[float], list[float]]:
-        """Return the sums, and for every number the first step where it was not finite (or infinity)."""
-        if self._sums is None or self._first_bad is None:
-            raise RuntimeError("nothing to report: no step was added")
-        both = backend.namespace(self._sums).concatenate([self._sums, self._first_bad])
-        numbers = [float(v) for v in backend.to_host(both)]
-        return numbers[: len(self._sums)], numbers[len(self._sums) :]
-
-
-class _Progress:
-    """A bar, a line per epoch, or nothing."""
-
-    def __init__(self, kind: str, console: Console, epochs: int) -> None:
-        self._lines = console if kind == "lines" else None
-        self._epochs = epochs
-        self._task: TaskID | None = None
-        self._bar: Progress | None = None
-        if kind == "bar":
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._bar = Progress(*columns, console=console)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("", total=None, note="")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def start(self, epoch: int, steps: int) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}", total=steps, completed=0)
-
-    def advance(self) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task)
-
-    def finish(self, epoch: Epoch) -> None:
-        text = (
-            f"loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.1%}; "
-            f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.1%}"
-        )
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, note=text)
-        if self._lines is not None:
-            line = f"epoch {epoch.epoch}/{self._epochs}: {text}; {epoch.seconds:.2f} s"
-            self._lines.print(line, highlight=False, soft_wrap=True)
+def absolute(name: str) -> str:
+    """Return a data set's name with the path in it, as in ``idx:FOLDER``, made absolute."""
+    kind, colon, place = name.partition(":")
+    if not colon or not place or kind not in ("idx", "npz"):
+        return name
+    return f"{kind}:{os.path.abspath(os.path.expanduser(place))}"

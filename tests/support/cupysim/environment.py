@@ -26,14 +26,15 @@ def missing() -> str | None:
         return f"cupysim runs on Linux, this is {platform.system()}"
     distribution = installed_cupy()
     if distribution is None:
-        return f'CuPy is not installed: pip install "cupy-cuda12x=={CUPY_VERSION}" (no GPU or driver is needed)'
+        return 'CuPy is not installed: pip install ".[emulate]" (no GPU or driver is needed)'
     name, version = distribution
     if version != CUPY_VERSION:
-        return f"cupysim fits CuPy {CUPY_VERSION} alone, not {name} {version}: pip install {name}=={CUPY_VERSION}"
+        mend = f'pip uninstall {name}, then pip install ".[emulate]"'
+        return f"cupysim fits CuPy {CUPY_VERSION} alone, not {name} {version}: {mend}"
     if shutil.which(COMPILER) is None:
         return f"the compiler {COMPILER} was not found on PATH: install it (on Debian and Ubuntu: apt install g++)"
     if not cuda_headers_found():
-        return "CUDA's headers were not found: pip install nvidia-cuda-runtime-cu12 (or set CUDA_PATH to a toolkit)"
+        return 'CUDA\'s headers were not found: pip install ".[emulate]" (or set CUDA_PATH to a toolkit)'
     return None
 
 

@@ -5,10 +5,15 @@
 
 const derivation = (() => {
   const { fromLists, along, evaluate, value } = primitives;
-  // As in uanref.derivations.staged.
+  // As in uanref.derivations.proofs.
   const STEPS = [1e-3, 1e-4, 1e-5, 1e-6];
   const FINE = [1e-7, 1e-8, 1e-9];
+  const OWN = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
+  const TINY = 1e-2;
   const AGREEMENT = 1e-7;
+  const ROUNDING = 2 ** -53;
+  const DOUBT = 4;
+  const UNTOLD = 0.1;
 
   // Everything that the page shows of one run, but the numerical proofs, which take longer: see proof.
   //
@@ -25,7 +30,9 @@ const derivation = (() => {
   function proof(exported, traced, name) {
     const { axes, shape, data } = traced.values[name];
     const slopeAt = slope(exported, traced, name);
-    const numerical = value(axes, shape, data.map((_, entry) => slopeAt(entry)));
+    const numerical = value(axes, shape, new Float64Array(data.length));
+    numerical.doubt = new Float64Array(data.length);
+    data.forEach((_, entry) => ([numerical.data[entry], numerical.doubt[entry]] = slopeAt(entry)));
     return { numerical, error: relativeError(traced.gradients[name], numerical) };
   }
 
@@ -71,14 +78,16 @@ const derivation = (() => {
     return value(like.axes, like.shape, sum);
   }
 
-  // dL/d(one entry of a value), as a function of the entry: it is moved, the steps behind it run again. Large steps
-  // bend, small ones round: it takes the smaller one of the two neighbouring steps whose central differences agree best,
-  // and tries finer ones where no two agree.
+  // [dL/d(one entry of a value), its doubt], as a function of the entry: it is moved, the steps behind it run again. Large
+  // steps bend, small ones round: it takes the smaller one of the two neighbouring steps whose central differences agree
+  // best, and tries finer ones where no two agree, and steps of the entry's own size where it is tiny. The doubt is how
+  // far the slope may be off by rounding: 0 where two steps agree, Infinity where none tells anything.
   function slope(exported, traced, name) {
     const { values, upstream } = traced;
     const start = values[name];
     const base = values[exported.output];
     const scale = start.data.reduce((most, number) => Math.max(most, Math.abs(number)), 1);
+    const noise = ROUNDING * base.data.reduce((sum, number, i) => sum + Math.abs(number * upstream.data[i]), 0);
     const lossAt = (entry, shift) => {
       const data = Float64Array.from(start.data);
       data[entry] += shift;
@@ -87,34 +96,54 @@ const derivation = (() => {
       return y.data.reduce((loss, number, i) => loss + (number - base.data[i]) * upstream.data[i], 0);
     };
     return (entry) => {
-      const slopesAt = (steps) => steps.map((step) => {
-        const h = step * scale;
-        const near = lossAt(entry, h) - lossAt(entry, -h);
-        return (8 * near - (lossAt(entry, 2 * h) - lossAt(entry, -2 * h))) / (12 * h);
-      });
-      const slopes = slopesAt(STEPS);
-      const { found, gap } = agreeing(slopes);
-      if (gap <= AGREEMENT * Math.max(Math.abs(found), 1e-3)) return found;
-      return agreeing([...slopes, ...slopesAt(FINE)]).found;
+      const agreeingAt = (steps, unit) => {
+        const slopes = steps.map((step) => {
+          const h = step * unit;
+          const near = lossAt(entry, h) - lossAt(entry, -h);
+          return (8 * near - (lossAt(entry, 2 * h) - lossAt(entry, -2 * h))) / (12 * h);
+        });
+        return agreeing(slopes, steps.map((step) => noise / (step * unit)));
+      };
+      let { found, gap } = agreeingAt(STEPS, scale);
+      let doubt = 0;
+      const apart = !(gap <= AGREEMENT * Math.max(Math.abs(found), 1e-3));
+      if (apart) {
+        ({ found, gap } = agreeingAt([...STEPS, ...FINE], scale));
+        doubt = DOUBT * gap;
+      }
+      const size = Math.abs(start.data[entry]);
+      if (size > 0 && (apart || size < TINY * scale)) {
+        const own = agreeingAt(OWN, size);
+        if (Math.abs(own.found - found) > DOUBT * own.gap || (apart && own.gap < gap)) found = own.found;
+        doubt = own.gap <= UNTOLD * Math.max(Math.abs(own.found), 1e-3) ? DOUBT * own.gap : Infinity;
+      }
+      return [found, doubt];
     };
   }
 
-  // Of the two neighbouring steps that agree best, the smaller one's slope, and how far they are apart.
-  function agreeing(slopes) {
-    const gaps = slopes.slice(1).map((slope, j) => Math.abs(slope - slopes[j])).map((gap) => (Number.isFinite(gap) ? gap : Infinity));
+  // Of the two neighbouring steps that agree best, the smaller one's slope, and how far they are apart; `noise`: how far
+  // each may be off by rounding alone, for what agrees better than that does so by chance.
+  function agreeing(slopes, noise) {
+    const gaps = slopes.slice(1).map((slope, j) => {
+      const gap = Math.abs(slope - slopes[j]);
+      return Number.isFinite(gap) ? Math.max(gap, noise[j + 1]) : Infinity;
+    });
     const best = gaps.indexOf(Math.min(...gaps));
     return { found: slopes[best + 1], gap: gaps[best] };
   }
 
-  // max |gradient - numerical| in units of their largest entry, at least 1e-3, as uanref.derivations.staged.Node.error.
+  // max |gradient - numerical| in units of their largest entry, at least 1e-3, as uanref.derivations.traces.Node.error:
+  // without the entries that lie within their doubt.
   function relativeError(gradient, numerical) {
-    let apart = 0;
+    let most = 0;
     let scale = 1e-3;
     gradient.data.forEach((number, i) => {
-      apart = Math.max(apart, Math.abs(number - numerical.data[i]));
+      const apart = Math.abs(number - numerical.data[i]);
+      if (numerical.doubt && numerical.doubt[i] > 0 && apart <= numerical.doubt[i]) return;
+      most = Math.max(most, apart);
       scale = Math.max(scale, Math.abs(number), Math.abs(numerical.data[i]));
     });
-    return apart / scale;
+    return most / scale;
   }
 
   // The inputs of the exported example, as values.

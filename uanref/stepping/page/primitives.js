@@ -1,5 +1,5 @@
 // The primitives of the derivations, on arrays with named axes. Their meaning is that of
-// uanref/derivations/expressions.py; the tests hold each against it.
+// uanref/derivations/primitives.py; the tests hold each against it.
 //
 // A value is {axes: ["m", "c"], shape: [5, 2], data: Float64Array}, in row-major order.
 

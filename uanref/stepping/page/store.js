@@ -28,7 +28,10 @@ const store = (() => {
       numerical = Object.fromEntries(
         proven
           .filter((name) => byName[name].numerical !== null)
-          .map((name) => [name, primitives.fromLists(byName[name].axes, byName[name].numerical)]),
+          .map((name) => [name, {
+            ...primitives.fromLists(byName[name].axes, byName[name].numerical),
+            doubt: primitives.fromLists(byName[name].axes, byName[name].doubt).data,
+          }]),
       );
       run();
     }
@@ -75,7 +78,8 @@ const store = (() => {
       if (open === undefined) return null;
       const { axes, shape, data } = traced.values[open];
       const slope = derivation.slope(exported, traced, open);
-      return { name: open, slope, entry: 0, value: primitives.value(axes, shape, new Float64Array(data.length)) };
+      const value = primitives.value(axes, shape, new Float64Array(data.length));
+      return { name: open, slope, entry: 0, value: { ...value, doubt: new Float64Array(data.length) } };
     }
 
     function slice() {
@@ -86,7 +90,7 @@ const store = (() => {
         job = job ?? nextJob();
         if (job === null) break;
         if (job.entry < job.value.data.length) {
-          job.value.data[job.entry] = job.slope(job.entry);
+          [job.value.data[job.entry], job.value.doubt[job.entry]] = job.slope(job.entry);
           job.entry += 1;
         } else {
           numerical[job.name] = job.value;

@@ -1,0 +1,90 @@
+"""Shell completion: which values an option proposes when Tab is pressed, and the shells that can ask.
+
+The script that a shell loads is Typer's (``uanref --show-completion``). What is proposed is not all that is allowed: a
+norm may be a file's function and a data set a folder, which the shell completes as files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import typer
+
+from uanref.models import MODELS, NORMS
+
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+"""The shells that Typer writes a script for."""
+# As uanref.derivations has them; importing those would slow every command.
+DERIVATIONS = (
+    "linear",
+    "relu",
+    "conv",
+    "softmax-cross-entropy",
+    "bn",
+    "bn-eval",
+    "layer-norm",
+    "posterior",
+    "uan",
+    "uan-learned",
+    "adam",
+)
+
+
+def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Propose those of ``values`` that begin as typed."""
+    values = tuple(values)
+
+    def propose(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return propose
+
+
+def list_of(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Propose what may follow the last comma: those of ``values`` that begin as typed and are not in the list yet."""
+    values = tuple(values)
+
+    def propose(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        given = before.split(",")
+        return [before + comma + value for value in values if value.startswith(last) and value not in given]
+
+    return propose
+
+
+def require_shell() -> None:
+    """Refuse ``--show-completion`` and ``--install-completion`` where the shell is none of :data:`SHELLS`.
+
+    Raises:
+        typer.BadParameter: it is another shell, or none can be found.
+    """
+    import shellingham
+
+    try:
+        name = shellingham.detect_shell()[0]
+    except shellingham.ShellDetectionFailure:
+        name = "none that can be recognized"
+    if name not in SHELLS:
+        raise typer.BadParameter(
+            f"the shell is {name}: completion works in {', '.join(SHELLS)}, run the command there."
+        )
+
+
+backends = one_of(["numpy", "cupy"])
+"""Proposals for ``--backend``."""
+datasets = one_of(["digits", "fashion-small", "fashion"])
+"""Proposals for ``--dataset``, those that need no place."""
+derivations = one_of(DERIVATIONS)
+"""Proposals for what ``step`` and ``explore`` take."""
+models = one_of(MODELS)
+"""Proposals for ``--model``."""
+norms = one_of(NORMS)
+"""Proposals for ``--norm``."""
+norm_lists = list_of(NORMS)
+"""Proposals for ``--norms``."""
+optimizers = one_of(["sgd", "adam", "adamw"])
+"""Proposals for ``--optimizer``."""
+schedules = one_of(["constant", "cosine"])
+"""Proposals for ``--schedule``."""
+versions = list_of(["definition", "fast"])
+"""Proposals for ``--versions``."""

@@ -1,0 +1,45 @@
+"""``uanref evaluate``: score a saved network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uanref.cli import completion
+from uanref.cli.app import app
+from uanref.cli.options import DATASETS, Backend, path
+from uanref.cli.output import complain
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", parser=path, help="a file that train --save wrote")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"one of {DATASETS}; the checkpoint's if left out",
+            autocompletion=completion.datasets,
+        ),
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option(metavar="FILE:NAME", help="the code of its norm, if that is your own: mine.py:make")
+    ] = None,
+    backend: Backend = "numpy",
+) -> None:
+    """Score a saved network on the test set."""
+    from rich.console import Console
+
+    from uanref.experiments import single
+
+    with warnings.catch_warnings(record=True) as told:  # of code that changed
+        warnings.simplefilter("always")
+        table = single.evaluate(checkpoint, dataset, backend, norm)
+    for warning in told:
+        complain(str(warning.message))
+    Console().print(table)

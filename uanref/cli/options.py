@@ -1,0 +1,127 @@
+"""What several commands take, and how it is read: numbers, names, lists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uanref.cli import completion
+from uanref.models import NORMS
+
+NORM_NAMES = ", ".join(NORMS)
+OWN_NORM = "mine.py:make or package.module:make, with make(num_features, rng)"
+DATASETS = "digits, fashion-small, fashion, idx:FOLDER, npz:FILE"
+DERIVATION_NAMES = ", ".join(completion.DERIVATIONS)
+
+
+def wanted_versions(text: str | None) -> tuple[str, ...]:
+    """Return what --versions names."""
+    from uanref.verify.versions import wanted
+
+    return wanted(None if text is None else entries("--versions", text, "definition,fast"))
+
+
+def whole(least: int, most: int = 10**6) -> Callable[[Any], int]:
+    """Return a parser of whole numbers from ``least`` to ``most``."""
+
+    def parse(text: Any) -> int:
+        try:
+            found = int(str(text))
+        except ValueError:
+            found = least - 1
+        if found < least:
+            raise typer.BadParameter(f"expected a whole number >= {least}, got {str(text)!r}.")
+        if found > most:
+            raise typer.BadParameter(f"expected a whole number <= {most}, got {str(text)!r}.")
+        return found
+
+    return parse
+
+
+def positive(text: Any) -> float:
+    """Parse a finite number > 0."""
+    try:
+        found = float(str(text))
+    except ValueError:
+        found = math.nan
+    if not (math.isfinite(found) and found > 0):
+        raise typer.BadParameter(f"expected a finite number > 0, got {str(text)!r}.")
+    return found
+
+
+def path(text: Any) -> Path:
+    """Parse the name of a file or folder: an unset variable of a shell script should not go unnoticed."""
+    if not str(text):
+        raise typer.BadParameter("expected a name, got ''.")
+    return Path(str(text))
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Split the comma-separated learning rates of --lr."""
+    given = entries("--lr", text, "0.1,0.01")
+    try:
+        return tuple(positive(entry) for entry in given)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint="'--lr'") from None
+
+
+def entries(option: str, text: str, example: str) -> tuple[str, ...]:
+    """Split a comma-separated list without empty entries."""
+    entries = tuple(entry.strip() for entry in text.split(","))
+    if not all(entries):
+        message = f"expected entries separated by single commas, such as {example}, got {text!r}."
+        raise typer.BadParameter(message, param_hint=f"'{option}'")
+    return entries
+
+
+def norm_entries(option: str, text: str) -> tuple[str, ...]:
+    """Split a comma-separated list of norms, in which the path of a file of one's own may hold commas."""
+    parts, found = list(entries(option, text, "bn,uan")), []
+    while parts:
+        size = 1
+        if parts[0] not in NORMS and ":" not in parts[0]:  # the beginning of a path?
+            for more in range(2, len(parts) + 1):
+                if Path(",".join(parts[:more]).rpartition(":")[0]).is_file():
+                    size = more
+                    break
+        found.append(",".join(parts[:size]))
+        del parts[:size]
+    return tuple(found)
+
+
+Dataset = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help=f"one of {DATASETS}",
+        autocompletion=completion.datasets,
+    ),
+]
+Model = Annotated[str, typer.Option("--model", metavar="NAME", help="mlp or cnn", autocompletion=completion.models)]
+Components = Annotated[int, typer.Option(metavar="K", parser=whole(1, 1000), help="mixture components or modes")]
+Epochs = Annotated[int, typer.Option(metavar="N", parser=whole(1), help="passes over the training images")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", parser=whole(1), help="images in a step")]
+Optimizer = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam or adamw", autocompletion=completion.optimizers
+    ),
+]
+Backend = Annotated[
+    str, typer.Option(metavar="NAME", help="numpy, or cupy for a GPU", autocompletion=completion.backends)
+]
+Seed = Annotated[int, typer.Option(metavar="N", parser=whole(0, 2**63), help="of everything that is drawn")]
+Versions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="definition, fast or both; both if left out, with UANREF_PLAIN=1 the definition alone",
+        autocompletion=completion.versions,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]

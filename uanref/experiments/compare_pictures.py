@@ -1,0 +1,122 @@
+"""The pictures of a comparison. They come last, and each may fail alone: nothing else is lost with it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from uanref import files
+from uanref.backend import Array
+from uanref.experiments.compare import Comparison, Run
+
+NAMES = ("curves.png", "gradients.png", "activations.png")
+STAGED = ".pictures-"  # how the name of the folder begins where they are drawn
+
+Summary = TypeVar("Summary")
+
+
+def obstacle() -> str:
+    """Return why Matplotlib cannot draw here, with its own settings and this environment's; empty if it can."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        from uanref import plots
+
+        line = (np.array([1, 2]), np.array([0.5, 1.0]))  # a picture with text, mathematics and powers of ten
+        figure = plots.gradients({"": {"none": {"1 Linear": line}}}, "a title")
+        FigureCanvasAgg(figure).print_figure(io.BytesIO(), format="png", dpi=plots.DPI)
+    except Exception as error:  # whatever a setting of Matplotlib, a missing LaTeX or font raises
+        return _sentence(error)
+    return ""
+
+
+def draw(comparison: Comparison, folder: Path) -> tuple[list[str], list[str]]:
+    """Draw all pictures into ``folder``.
+
+    They are drawn in a hidden folder and moved together.
+
+    Args:
+        comparison: with at least one run.
+        folder: created where it is missing.
+
+    Returns:
+        The names of those that stand there, and a sentence on each of the others.
+    """
+    from uanref import plots
+
+    drawn: list[str] = []
+    failed: list[str] = []
+    staged = folder / f"{STAGED}{secrets.token_hex(6)}"  # named before it is there: a signal in between loses no name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staged.mkdir(mode=0o700)
+        for name, make in _pictures(comparison).items():
+            try:
+                plots.save(make(), staged / name)
+                drawn.append(name)
+            except Exception as error:
+                failed.append(f"{name} could not be drawn ({_sentence(error)})")
+        for name in drawn:
+            files.move(staged / name, folder / name)
+    except OSError as error:
+        return [], [f"the pictures could not be written ({_sentence(error)})"]
+    finally:
+        try:
+            shutil.rmtree(staged, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    return drawn, failed
+
+
+def _pictures(comparison: Comparison) -> dict[str, Callable[[], Any]]:
+    from uanref import plots
+
+    settings = comparison.settings
+    title = f"{settings.dataset}, {settings.model}"
+    pictures: dict[str, Callable[[], Any]] = {
+        "curves.png": lambda: plots.curves(_by_rate(comparison, _curves), f"{title}: training and validation"),
+        "gradients.png": lambda: plots.gradients(
+            _by_rate(comparison, _mean_gradients), f"{title}: gradient norms of the weights (mean over the seeds)"
+        ),
+    }
+    if shown := [run.activations for run in comparison.runs if run.activations is not None]:
+        about = f"{title}: inputs of the first norm layer after training (seed 0, lr {settings.lrs[0]:g})"
+        pictures["activations.png"] = lambda: plots.activations(shown, about)
+    return pictures
+
+
+def _by_rate(comparison: Comparison, summary: Callable[[list[Run]], Summary]) -> dict[str, dict[str, Summary]]:
+    """Return a summary of the runs for each learning rate and norm that has any: rows of a picture."""
+    found: dict[str, dict[str, Summary]] = {}
+    for lr, norm in itertools.product(comparison.settings.lrs, comparison.settings.norms):
+        if runs := comparison.of(norm, lr):
+            found.setdefault(f"lr {lr:g}", {})[norm] = summary(runs)
+    return found
+
+
+def _curves(runs: Sequence[Run]) -> list[dict[str, Array]]:
+    names = ("train_loss", "validation_accuracy")
+    return [{name: np.array(run.history.curve(name)) for name in names} for run in runs]
+
+
+def _mean_gradients(runs: Sequence[Run]) -> dict[str, tuple[Array, Array]]:
+    """Average the gradient norms of one norm's runs, over as many reports as all of them have."""
+    reports = min(len(run.history.steps) for run in runs)
+    found = {}
+    for name, label in runs[0].layers.items():
+        norms = np.array([run.history.gradient_norms.get(name, [])[:reports] for run in runs])
+        found[label] = (np.arange(1, norms.shape[1] + 1), norms.mean(axis=0))
+    return found
+
+
+def _sentence(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:160] or type(error).__name__

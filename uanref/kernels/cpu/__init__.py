@@ -1,0 +1,1 @@
+"""Faster versions in array code: blocks, threads, buffers. See :mod:`uanref.kernels`."""

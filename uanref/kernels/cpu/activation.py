@@ -1,0 +1,28 @@
+"""Slopes that are a choice, chosen without a jump."""
+
+from __future__ import annotations
+
+from uanref import backend
+from uanref.backend import Array
+from uanref.kernels.cpu.selection import choose
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """Serve :func:`uanref.layers.activation.relu_backward`."""
+    # The minimum, one quick pass on the host, tells of a NaN; without one y is 0 where it is not positive.
+    is_clean = backend.name_of(y) == "numpy" and y.min() == 0.0
+    return choose(y > 0, dy, None if is_clean else y)
+
+
+def leaky_relu_backward(dy: Array, y: Array, slope: float) -> Array:
+    """Serve :func:`uanref.layers.activation.leaky_relu_backward`."""
+    dx = choose(y > 0, dy, _leak(dy, slope))
+    if backend.name_of(y) == "numpy" and y.min() == y.min():
+        return dx
+    return choose(y == y, dx, y)
+
+
+def _leak(dy: Array, slope: float) -> Array:
+    """Return ``a dy``, and 0 for an a that is 0 in the dtype of dy, also where dy is infinite."""
+    scaled: Array = slope * dy if dy.dtype.type(slope) else backend.namespace(dy).zeros_like(dy)
+    return scaled

@@ -1,0 +1,170 @@
+"""What holds for every forward and backward pass: whose it is, how many wait, who watches, that underflow is quiet.
+
+:func:`surrounded` goes around ``forward`` and ``backward`` of every class when it is defined, so that no layer needs a
+line for it. The arithmetic is the layer's alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import itertools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from uanref import backend
+from uanref.backend import Array
+
+if TYPE_CHECKING:
+    from uanref.layers.layer import Layer
+
+MANY = 1000
+"""So many forward passes may wait for their backward passes before a warning says what they cost."""
+
+
+def surround(kind: type, *names: str) -> None:
+    """Put :func:`surrounded` around those of the methods ``names`` that class ``kind`` defines itself."""
+    for name in names:
+        if name in vars(kind):
+            setattr(kind, name, surrounded(vars(kind)[name]))
+
+
+def surrounded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``method`` so that underflow is quiet in it and that :func:`watch` sees it; it stays at ``__wrapped__``.
+
+    A number that became 0 is what exp is expected to give: under ``numpy.seterr(under="raise")`` nothing would train.
+    Overflow, division by 0 and invalid operations stay as the caller set them.
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with backend.quiet_underflow():
+            watches = _watches.get()
+            if not watches:
+                return method(self, *args, **kwargs)
+            mine = [watch for watch in watches if watch._enter(self)]
+            try:
+                result = method(self, *args, **kwargs)
+                for watch in mine:
+                    watch._note(self, method.__name__, args[0] if args else None, result)
+                return result
+            finally:
+                for watch in mine:
+                    watch._running.discard(id(self))
+
+    return call
+
+
+# --- whose pass it is ---------------------------------------------------------------------------
+
+
+class _Thread(threading.local):
+    """A thread's number, which no later thread gets again, and how many passes it kept."""
+
+    numbers = itertools.count()
+
+    def __init__(self) -> None:
+        self.number = next(self.numbers)
+        self.kept = 0
+
+
+_here = _Thread()
+_last_warning: tuple[int, int] = (-1, 0)  # the thread's number and its passes then
+
+
+def this_thread() -> int:
+    """Return the calling thread's number."""
+    return _here.number
+
+
+def refuse_other_thread(name: str, owner: int, what: str) -> None:
+    """Raise RuntimeError if the calling thread is not ``owner``, whose forward pass of layer ``name`` is pending."""
+    if owner not in (_here.number, -1):  # -1: a layer that writes its pending passes down by itself
+        raise RuntimeError(
+            f"{name}.{what} in one thread while a forward pass of another thread is pending: gradients and state "
+            "would mix; give each thread a copy of the layer, finish or clear() the pass before the layer is handed "
+            "on, or predict inside backend.inference(), which each thread enters itself"
+        )
+
+
+def count_pending(name: str, pending: int) -> None:
+    """Warn when ``pending`` forward passes of layer ``name`` wait; once for all the layers of a model.
+
+    The layers of a model reach the number in one and the same pass: who follows so shortly does not warn again.
+    """
+    global _last_warning
+    _here.kept += 1
+    if pending == MANY:
+        thread, kept = _last_warning
+        if thread != _here.number or _here.kept - kept >= MANY:
+            _last_warning = _here.number, _here.kept
+            warnings.warn(
+                f"{MANY} forward passes of {name} wait for a backward pass, and their arrays stay in memory: "
+                "predict inside backend.inference(), or call clear() to forget them",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+# --- who watches --------------------------------------------------------------------------------
+
+
+class Watch:
+    """What :func:`watch` saw: arrays by the layers' dotted names, ``""`` being the watched layer itself.
+
+    The arrays are those that the layers returned and took, no copies: they stay in memory as long as this does.
+
+    Attributes:
+        activations: the output of each layer's latest forward pass.
+        gradients: dL/doutput of the same pass, of the output's shape, once its backward pass began.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.activations: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        self._names: dict[int, list[str]] = {}
+        self._passes: dict[int, list[str]] = {}  # names of the forward passes whose backward passes are to come
+        self._calls: dict[int, int] = {}
+        self._running: set[int] = set()
+        for name, module in layer.modules():
+            self._names.setdefault(id(module), []).append(name)
+
+    def _enter(self, layer: object) -> bool:
+        """Tell whether this call is to be noted: one of a watched layer, and not a call of its own base class."""
+        if id(layer) not in self._names or id(layer) in self._running:
+            return False
+        self._running.add(id(layer))
+        return True
+
+    def _note(self, layer: object, which: str, given: Any, result: Any) -> None:
+        names, passes = self._names[id(layer)], self._passes.setdefault(id(layer), [])
+        if which == "forward":
+            # A layer that stands in several places is called in their order.
+            calls = self._calls[id(layer)] = self._calls.get(id(layer), -1) + 1
+            name = names[calls % len(names)]
+            passes.append(name)
+            self.activations[name] = result
+            self.gradients.pop(name, None)
+        else:
+            name = passes.pop() if passes else names[-1]
+            self.gradients.setdefault(name, given)  # the latest forward pass has the first backward pass
+
+    def __repr__(self) -> str:
+        return f"Watch({len(self.activations)} activations, {len(self.gradients)} gradients)"
+
+
+_watches: contextvars.ContextVar[tuple[Watch, ...]] = contextvars.ContextVar("uanref_watches", default=())
+
+
+@contextlib.contextmanager
+def watch(layer: Layer) -> Iterator[Watch]:
+    """Record the passes of ``layer`` and of all layers below it: see :meth:`uanref.layers.layer.Layer.watch`."""
+    seen = Watch(layer)
+    token = _watches.set((*_watches.get(), seen))
+    try:
+        yield seen
+    finally:
+        _watches.reset(token)

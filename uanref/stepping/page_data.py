@@ -1,0 +1,87 @@
+"""What the explorer's scripts work on: a trace, its mistakes, the ways of a value to the loss, a mixture to draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uanref.derivations import Derivation, Trace
+from uanref.derivations.expressions import Expression, exp, ref
+from uanref.derivations.mistakes import mistakes
+from uanref.stepping.export import exported
+from uanref.stepping.markup import TOLERANCE
+
+# The ways of a value to the loss, where they have names: a way is a list of hops "user" or "user/user's user".
+# Local rules are linear in the gradient, so that a gradient can be split by where it came from two hops ago.
+MOMENTS = {"directly": ["centred/x_hat"], "through the mean": ["mu"], "through the variance": ["centred/squared"]}
+WAYS: dict[str, dict[str, dict[str, list[str]]]] = {
+    "softmax-cross-entropy": {"z": {"directly": ["log_p"], "through the sum over the classes": ["log_total"]}},
+    "bn": {"x": MOMENTS},
+    "layer-norm": {"x": MOMENTS},
+    "uan": {
+        "x": {
+            "directly": ["centred/x_hat"],
+            "through the moments": ["moment", "centred/moment_variance"],
+            "through the posterior": ["offset"],
+        }
+    },
+    "uan-learned": {"x": {"directly": ["centred"], "through the posterior": ["offset"]}},
+}
+
+
+def page_data(trace: Trace) -> dict[str, Any]:
+    """Return what the page's scripts work on.
+
+    Returns:
+        ``derivation`` (:func:`~uanref.stepping.export.exported`), ``tolerance`` of the proofs, ``mistakes`` (each
+        ``id``, ``step``, ``input``, ``description``, ``expression``), ``ways`` (of a value to the loss, by name) and
+        ``mixture`` (the one-dimensional view; None for a derivation without components).
+    """
+    derivation = trace.derivation
+    found = [] if derivation.forward_only else mistakes(derivation)
+    return {
+        "derivation": exported(trace),
+        "tolerance": TOLERANCE,
+        "mistakes": [
+            {
+                "id": mistake.id,
+                "step": mistake.step,
+                "input": mistake.input,
+                "description": mistake.description,
+                "expression": mistake.replacement.backward[mistake.input].expression.as_list(),
+            }
+            for mistake in found
+        ],
+        "ways": WAYS.get(derivation.name, {}),
+        "mixture": mixture(derivation),
+    }
+
+
+def mixture(derivation: Derivation) -> dict[str, Any] | None:
+    """Return what the one-dimensional view of a mixture draws, as expressions; None without a mixture.
+
+    Returns:
+        ``prior``, ``variance``, ``density`` (of each component), ``total`` and ``posterior``: expressions of the
+        derivation's values; ``transform``: the output's name, or None if the output is no function of x to draw;
+        ``batch``: 90 activations of two groups, a batch to start with.
+    """
+    names = {node.name for node in derivation.nodes}
+    if not {"log_prior", "spread", "score", "log_total"} <= names:
+        return None
+    # Bishop 2006, eq. 2.42: the scores leave out the constant that all components share.
+    constant = 0.5 * float(np.log(2 * np.pi))
+    drawn: dict[str, Expression] = {
+        "prior": exp(ref("log_prior")),
+        "variance": ref("variance"),
+        "density": exp(ref("score") - constant),
+        "total": exp(ref("log_total") - constant),
+        "posterior": exp(ref("score") - ref("log_total")),
+    }
+    rng = np.random.default_rng(3)
+    batch = np.concatenate([rng.normal(-1.6, 0.6, 50), rng.normal(1.5, 0.9, 40)])
+    return {
+        **{name: expression.as_list() for name, expression in drawn.items()},
+        "transform": derivation.output.name if derivation.output.axes == ("m", "c") else None,
+        "batch": np.round(batch, 3).tolist(),
+    }
