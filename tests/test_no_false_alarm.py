@@ -200,8 +200,9 @@ def test_no_false_alarm_in_a_thousand(hundred: int) -> None:
         check_drawn_layer(number)
 
 
-@pytest.mark.parametrize("number", range(0, 1000, 41))
+@pytest.mark.parametrize("number", [*range(0, 1000, 41), 778])
 def test_no_false_alarm_of_the_contract(number: int) -> None:
+    # 778: its rounding looks systematic over inputs that differ in the last digit alone
     check_its_contract(number)
 
 
