@@ -17,11 +17,16 @@ PARTS = 16
 SMALL = 256
 
 
+def has_few_inputs(weight: Array) -> bool:
+    """Tell whether columns of patches are fewer than outputs: they cost less than a copy of y, which planes make."""
+    size: int = weight[0].size
+    return size <= weight.shape[0]
+
+
 def forward(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
     """Serve :func:`uanref.layers.conv.forward`."""
     outputs, inputs, kh, kw = weight.shape
-    # Few patches: they cost less than a copy of y.
-    if kh * kw * inputs <= outputs or not serves(x, window):
+    if has_few_inputs(weight) or not serves(x, window):
         return multiplied(x, weight, bias, window, ARRAY_CODE)
     xp = backend.namespace(x, weight)
     y = xp.empty((x.shape[0], outputs, *window.positions(x.shape)), dtype=x.dtype)
@@ -45,8 +50,7 @@ def forward(x: Array, weight: Array, bias: Array | None, window: Window) -> Arra
 def backward(dy: Array, x: Array, weight: Array, window: Window) -> tuple[Array, Array]:
     """Serve :func:`uanref.layers.conv.backward`."""
     outputs, inputs, kh, kw = weight.shape
-    few = kh * kw * inputs <= outputs and x.shape[2] * x.shape[3] >= SMALL
-    if few or not serves(x, window):
+    if (has_few_inputs(weight) and x[0, 0].size >= SMALL) or not serves(x, window):
         return gradients(dy, x, weight, window, ARRAY_CODE)
     xp, turned = backend.namespace(x, weight), turned_window(window)
     # W'[u, i, v, o] = W[o, i, kh - 1 - u, kw - 1 - v]
