@@ -13,8 +13,6 @@ from uanref.kernels.cpu.planes import image_blocks, planes_for, serves
 
 # Partial sums of dW: enough for a few threads.
 PARTS = 16
-# Images of fewer pixels are copied together before a product.
-SMALL = 256
 
 
 def has_few_inputs(weight: Array) -> bool:
@@ -50,7 +48,7 @@ def forward(x: Array, weight: Array, bias: Array | None, window: Window) -> Arra
 def backward(dy: Array, x: Array, weight: Array, window: Window) -> tuple[Array, Array]:
     """Serve :func:`uanref.layers.conv.backward`."""
     outputs, inputs, kh, kw = weight.shape
-    if (has_few_inputs(weight) and x[0, 0].size >= SMALL) or not serves(x, window):
+    if has_few_inputs(weight) or not serves(x, window):
         return gradients(dy, x, weight, window, ARRAY_CODE)
     xp, turned = backend.namespace(x, weight), turned_window(window)
     # W'[u, i, v, o] = W[o, i, kh - 1 - u, kw - 1 - v]
@@ -72,10 +70,10 @@ def backward(dy: Array, x: Array, weight: Array, window: Window) -> tuple[Array,
             xp.matmul(matrix, columns, out=products)
             planes.write(products, None, dx[block])
             # 2. dW'[u] = sum_p D[p + u rows] x[p]^T
-            pixels = planes.beside(x[block], scratch)  # (I, P')
+            pixels = planes.beside(x[block], scratch)  # x^T, (P', I)
             for u in range(kh):
                 start = u * planes.down
-                total[u] += columns[:, start : start + pixels.shape[1]] @ pixels.T
+                total[u] += columns[:, start : start + len(pixels)] @ pixels
         return total
 
     sums = walk(differentiate, [slice(i, i + step) for i in range(0, len(blocks), step)], x.size)
