@@ -125,7 +125,8 @@ SHIFTED = {  # what lies in memory in its own way as shifted planes
 
 def _shifted(window: Window, samples: int, outputs: int) -> Draw:
     def draw(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-        x, weight = rng.standard_normal((samples, 3, 7, 8)), rng.standard_normal((outputs, 3, *window.kernel))
+        weight = rng.standard_normal((outputs, 3, *window.kernel))
+        x = rng.standard_normal((samples, 3, 7, 8) if samples == 1 else (samples, 3, 9, 5))
         return x, weight, rng.standard_normal(outputs) if samples > 1 else None, window
 
     return draw
@@ -200,7 +201,7 @@ CORRECTED = (  # whose versions correct a rounded mean, so that they are held to
 )
 GIVEN |= {
     f"shifted, {name}, {samples}, {outputs}": _shifted(window, samples, outputs)
-    for (name, window), samples, outputs in itertools.product(SHIFTED.items(), (1, 6), (1, 6))
+    for (name, window), samples, outputs in itertools.product(SHIFTED.items(), (1, 6), (2, 6))
 }
 GIVEN |= {f"far from 0, {path}": _far(path) for path in CORRECTED}
 

@@ -15,7 +15,7 @@ from uanref.kernels.cpu.planes import image_blocks, planes_for, serves
 PARTS = 16
 
 
-def has_few_inputs(weight: Array) -> bool:
+def _has_few_inputs(weight: Array) -> bool:
     """Tell whether columns of patches are fewer than outputs: they cost less than a copy of y, which planes make."""
     size: int = weight[0].size
     return size <= weight.shape[0]
@@ -24,7 +24,7 @@ def has_few_inputs(weight: Array) -> bool:
 def forward(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
     """Serve :func:`uanref.layers.conv.forward`."""
     outputs, inputs, kh, kw = weight.shape
-    if has_few_inputs(weight) or not serves(x, window):
+    if _has_few_inputs(weight) or not serves(x, window):
         return multiplied(x, weight, bias, window, ARRAY_CODE)
     xp = backend.namespace(x, weight)
     y = xp.empty((x.shape[0], outputs, *window.positions(x.shape)), dtype=x.dtype)
@@ -48,7 +48,7 @@ def forward(x: Array, weight: Array, bias: Array | None, window: Window) -> Arra
 def backward(dy: Array, x: Array, weight: Array, window: Window) -> tuple[Array, Array]:
     """Serve :func:`uanref.layers.conv.backward`."""
     outputs, inputs, kh, kw = weight.shape
-    if has_few_inputs(weight) or not serves(x, window):
+    if _has_few_inputs(weight) or not serves(x, window):
         return gradients(dy, x, weight, window, ARRAY_CODE)
     xp, turned = backend.namespace(x, weight), turned_window(window)
     # W'[u, i, v, o] = W[o, i, kh - 1 - u, kw - 1 - v]
@@ -57,7 +57,7 @@ def backward(dy: Array, x: Array, weight: Array, window: Window) -> tuple[Array,
     blocks = image_blocks(dy, turned, matrix)
     # A part is the sum over several blocks; all of them together hardly take more memory than x and dy.
     parts = max(2, min(PARTS, (x.nbytes + dy.nbytes) // weight.nbytes))
-    step = max(1, -(-len(blocks) // parts))
+    step = len(blocks) // parts + 1
 
     def differentiate(part: slice, scratch: Scratch) -> Array:
         total = xp.zeros((kh, kw * outputs, inputs), dtype=x.dtype)
