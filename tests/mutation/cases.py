@@ -90,6 +90,9 @@ def _more() -> list[Case]:
             5,
             6,
         ),
+        # Patches serve where fewer rows count than do not.
+        case("Conv2d 4x2, 80 pixels", lambda: Conv2d(3, 4, (4, 2), dtype="float64"), 3, 3, 5, 16),
+        case("Conv2d 4x2, 30 pixels", lambda: Conv2d(3, 4, (4, 2), dtype="float64"), 3, 3, 5, 6),
         # More blocks than partial sums.
         case("Conv2d, large weights", lambda: Conv2d(3, 8, 3, padding=1, dtype="float64"), 5, 3, 4, 4),
         case("LayerNorm, one sample", lambda: LayerNorm(3, dtype="float64"), 1, 3, 4),
