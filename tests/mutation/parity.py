@@ -132,6 +132,14 @@ def _shifted(window: Window, samples: int, outputs: int) -> Draw:
     return draw
 
 
+def _shifted_back(window: Window) -> Draw:
+    def draw(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+        x, weight, _, _ = _shifted(window, 2, 2)(rng, s)
+        return rng.standard_normal((2, 2, *window.positions(x.shape))), x, weight, window
+
+    return draw
+
+
 def _pooled(window: Window, height: int, width: int) -> Draw:
     def draw(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
         x = rng.standard_normal((2, 2, height, width))
@@ -184,7 +192,7 @@ def _far(path: str) -> Draw:
 
 
 GIVEN: dict[str, Draw] = {
-    "no margins": _convolved(Window((3, 2), (1, 1), (1, 1), (0, 0, 0, 0))),
+    "no margins": _convolved(Window((3, 2), (2, 1), (1, 1), (0, 0, 0, 0))),
     "pointwise": _convolved(Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),
     "a wide window": _pooled(Window((5, 4), (2, 3), (1, 1), (2, 2, 2, 2)), 7, 6),
     "a window wider than the image": _pooled(Window((4, 4), (1, 1), (1, 1), (2, 2, 2, 2)), 1, 1),
@@ -203,6 +211,7 @@ GIVEN |= {
     f"shifted, {name}, {samples}, {outputs}": _shifted(window, samples, outputs)
     for (name, window), samples, outputs in itertools.product(SHIFTED.items(), (1, 6), (2, 6))
 }
+GIVEN |= {f"back, {name}": _shifted_back(window) for name, window in SHIFTED.items()}
 GIVEN |= {f"far from 0, {path}": _far(path) for path in CORRECTED}
 
 
@@ -211,6 +220,7 @@ def _given() -> list[Case]:
     found = [Case("layers.conv.forward", small, 0, t, "C", given=g) for g in ("no margins", "pointwise") for t in types]
     for given, large in itertools.product((g for g in GIVEN if g.startswith("shifted")), (False, True)):
         found.append(Case("layers.conv.forward", small, 0, "float64", "C", large=large, given=given))
+    found += [Case("layers.conv.backward", small, 0, "float64", "C", given=g) for g in GIVEN if g.startswith("back")]
     for given in ("a wide window", "a window wider than the image"):
         found.append(Case("layers.pooling.max_pool_backward", small, 0, "float64", "C", given=given))
     for given in ("a subnormal weight", "hardly alive"):
