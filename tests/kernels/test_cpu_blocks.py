@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, draw_array
+from support.devices import opened
 
 from uanref import backend
 from uanref.kernels.cpu import blocks as cpu
@@ -77,6 +78,47 @@ def test_scratch_reuses_a_buffer_and_grows_it() -> None:
     assert not np.shares_memory(first, scratch("b", (2, 3), x))
     assert scratch("a", (100,), x).shape == (100,)
     assert scratch("a", (2,), np.zeros(1)).dtype == "float64"
+
+
+def test_a_thread_keeps_small_buffers_from_walk_to_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "KEPT_BYTES", 100)
+    x = np.zeros(1)
+
+    def walked(*sizes: int) -> list[np.ndarray]:
+        """Buffers of these sizes, named by their place, in one walk."""
+        (found,) = cpu.walk(lambda _, scratch: [scratch(str(i), (n,), x) for i, n in enumerate(sizes)], [slice(1)], 1)
+        return found
+
+    def same(one: list[np.ndarray], other: list[np.ndarray]) -> list[bool]:
+        return [np.shares_memory(a, b) for a, b in zip(one, other, strict=True)]
+
+    first = walked(4, 20, 8)
+    assert same(first, walked(4, 20, 8)) == [True, False, True]  # 32 and 64 bytes are kept, 160 are not
+
+
+def test_a_walk_inside_a_walk_has_buffers_of_its_own() -> None:
+    x = np.zeros(1)
+
+    def inner(_: slice, scratch: cpu.Scratch) -> np.ndarray:
+        return scratch("a", (4,), x)
+
+    def outer(_: slice, scratch: cpu.Scratch) -> bool:
+        (other,) = cpu.walk(inner, [slice(1)], 1)
+        return bool(np.shares_memory(scratch("a", (4,), x), other))
+
+    cpu.walk(inner, [slice(1)], 1)
+    assert cpu.walk(outer, [slice(1)], 1) == [False]
+
+
+def test_buffers_of_both_backends_are_apart() -> None:
+    scratch = cpu.Scratch()
+    with opened("strict") as device:
+        there = scratch("a", (3,), backend.to_device(np.zeros(1), device.backend))
+        here = scratch("a", (3,), np.zeros(1))
+        assert (backend.name_of(there), backend.name_of(here)) == (device.backend, "numpy")
+        scratch.shrink()
+        assert scratch("a", (3,), np.zeros(1)) is not there
+    assert [backend.name_of(buffer) for buffer in scratch._buffers.values()] == ["numpy"]
 
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))

@@ -20,7 +20,7 @@ from support.parity_cases import CASES, Sizes
 
 import uanref
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns
+from uanref.kernels.cpu import blocks, columns, planes
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
 PLACES = ("layers", "norms", "neighbours", "losses", "optimizers")
@@ -203,8 +203,8 @@ def test_a_version_equals_its_definition_across_blocks(
     path: str, sizes: Sizes, dtype: str, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks.sample_blocks, "__defaults__", (1 << 14,))
-    for limit in ("COLUMN_BYTES", "DEVICE_COLUMN_BYTES"):
-        monkeypatch.setattr(columns, limit, 1 << 14)
+    for module, limit in ((columns, "COLUMN_BYTES"), (columns, "DEVICE_COLUMN_BYTES"), (planes, "PLANE_BYTES")):
+        monkeypatch.setattr(module, limit, 1 << 14)
     arguments = drawn_case(path, np.random.default_rng(1), sizes)
     if device.backend == "numpy" and not kernels.versions(*_home(path), "numpy"):
         pytest.skip("served on a device alone")

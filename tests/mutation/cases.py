@@ -14,7 +14,7 @@ import numpy as np
 from uanref import backend, gradcheck
 from uanref.backend import Array
 from uanref.gradcheck import LossLayer
-from uanref.kernels.cpu import blocks, sums
+from uanref.kernels.cpu import blocks, planes, sums
 from uanref.layers.base import Layer
 from uanref.layers.conv import Conv2d
 from uanref.layers.linear import Linear
@@ -90,6 +90,11 @@ def _more() -> list[Case]:
             5,
             6,
         ),
+        # Patches serve where fewer rows count than do not.
+        case("Conv2d 4x2, 80 pixels", lambda: Conv2d(3, 4, (4, 2), dtype="float64"), 3, 3, 5, 16),
+        case("Conv2d 4x2, 30 pixels", lambda: Conv2d(3, 4, (4, 2), dtype="float64"), 3, 3, 5, 6),
+        # More blocks than partial sums.
+        case("Conv2d, large weights", lambda: Conv2d(3, 8, 3, padding=1, dtype="float64"), 5, 3, 4, 4),
         case("LayerNorm, one sample", lambda: LayerNorm(3, dtype="float64"), 1, 3, 4),
         # An eps that shows in float32, too.
         case("BatchNorm, large eps", lambda: BatchNorm(3, eps=0.5, dtype="float64"), 4, 3, 2),
@@ -293,6 +298,9 @@ def watched() -> Iterator[None]:
 def forget() -> None:
     """Let be computed again what is kept between calls."""
     sums._ones.cache_clear()
+    planes.planes_for.cache_clear()
+    planes._fits.cache_clear()
+    blocks._thread.__dict__.clear()
 
 
 def _poisoned(empty: Any) -> Callable[..., Array]:

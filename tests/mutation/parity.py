@@ -28,7 +28,7 @@ from mutation.gate import Outcome, Verdict
 from mutation.operators import Mutation
 from mutation.targets import Target, calls, functions, planted
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns
+from uanref.kernels.cpu import blocks, columns, planes
 from uanref.layers.pooling import max_pool
 from uanref.layers.window import Window
 from uanref.norms.mixture_moments import Moments
@@ -113,6 +113,33 @@ def _convolved(window: Window) -> Draw:
     return draw
 
 
+SHIFTED = {  # what lies in memory in its own way as shifted planes
+    "3 x 3": Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+    "margins of all sizes": Window((4, 4), (1, 1), (1, 1), (0, 2, 3, 1)),
+    "a gap down": Window((2, 3), (1, 1), (2, 1), (1, 0, 2, 1)),
+    "a gap across": Window((3, 3), (1, 1), (1, 3), (2, 1, 3, 4)),
+    "a row": Window((1, 5), (1, 1), (1, 1), (0, 0, 2, 2)),
+    "half of the rows": Window((4, 2), (1, 1), (1, 1), (0, 0, 0, 0)),
+}
+
+
+def _shifted(window: Window, samples: int, outputs: int) -> Draw:
+    def draw(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+        weight = rng.standard_normal((outputs, 3, *window.kernel))
+        x = rng.standard_normal((samples, 3, 7, 8) if samples == 1 else (samples, 3, 9, 5))
+        return x, weight, rng.standard_normal(outputs) if samples > 1 else None, window
+
+    return draw
+
+
+def _shifted_back(window: Window) -> Draw:
+    def draw(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+        x, weight, _, _ = _shifted(window, 2, 2)(rng, s)
+        return rng.standard_normal((2, 2, *window.positions(x.shape))), x, weight, window
+
+    return draw
+
+
 def _pooled(window: Window, height: int, width: int) -> Draw:
     def draw(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
         x = rng.standard_normal((2, 2, height, width))
@@ -165,7 +192,7 @@ def _far(path: str) -> Draw:
 
 
 GIVEN: dict[str, Draw] = {
-    "no margins": _convolved(Window((3, 2), (1, 1), (1, 1), (0, 0, 0, 0))),
+    "no margins": _convolved(Window((3, 2), (2, 1), (1, 1), (0, 0, 0, 0))),
     "pointwise": _convolved(Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),
     "a wide window": _pooled(Window((5, 4), (2, 3), (1, 1), (2, 2, 2, 2)), 7, 6),
     "a window wider than the image": _pooled(Window((4, 4), (1, 1), (1, 1), (2, 2, 2, 2)), 1, 1),
@@ -180,12 +207,20 @@ CORRECTED = (  # whose versions correct a rounded mean, so that they are held to
     "norms.mode.spatial_moments",
     "norms.mixture_moments.batch_moments",
 )
+GIVEN |= {
+    f"shifted, {name}, {samples}, {outputs}": _shifted(window, samples, outputs)
+    for (name, window), samples, outputs in itertools.product(SHIFTED.items(), (1, 6), (2, 6))
+}
+GIVEN |= {f"back, {name}": _shifted_back(window) for name, window in SHIFTED.items()}
 GIVEN |= {f"far from 0, {path}": _far(path) for path in CORRECTED}
 
 
 def _given() -> list[Case]:
     small, types = Sizes(4, 2, 3, 3), ("float64", "float32")
     found = [Case("layers.conv.forward", small, 0, t, "C", given=g) for g in ("no margins", "pointwise") for t in types]
+    for given, large in itertools.product((g for g in GIVEN if g.startswith("shifted")), (False, True)):
+        found.append(Case("layers.conv.forward", small, 0, "float64", "C", large=large, given=given))
+    found += [Case("layers.conv.backward", small, 0, "float64", "C", given=g) for g in GIVEN if g.startswith("back")]
     for given in ("a wide window", "a window wider than the image"):
         found.append(Case("layers.pooling.max_pool_backward", small, 0, "float64", "C", given=given))
     for given in ("a subnormal weight", "hardly alive"):
@@ -253,15 +288,17 @@ def _assert_digits(case: Case) -> None:
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
     """Cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
-    usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES
+    usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS
+    limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
-        columns.DEVICE_COLUMN_BYTES = BLOCK_BYTES
+        columns.DEVICE_COLUMN_BYTES = planes.PLANE_BYTES = BLOCK_BYTES
     try:
         with backend.plain(False), backend.limit_threads(2 if case.large else 1), checks.watched():
             yield
     finally:
-        blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES = usual
+        blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = usual
+        columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES = limits
 
 
 @dataclass

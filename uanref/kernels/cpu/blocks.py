@@ -11,11 +11,12 @@ inside a walk, so the number of threads changes no bit of a walk's result.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from uanref import backend
@@ -33,22 +34,48 @@ BLOCK_BYTES = 1 << 22
 BLOCK_SAMPLES = 4096
 # Below this many elements, starting threads costs more than they save.
 THREADED_ELEMENTS = 50_000
+# Buffers of at most this many bytes outlive a walk, for the thread's next one: fresh memory costs more time than
+# the arithmetic of a small layer.
+KEPT_BYTES = 1 << 22
 
 
 class Scratch:
-    """Buffers that one worker reuses from block to block, by name; freed when the walk ends."""
+    """Buffers that one worker reuses from block to block, by name; the host's small ones from walk to walk, too."""
 
     def __init__(self) -> None:
-        self._buffers: dict[str, Array] = {}
+        self._buffers: dict[tuple[str, type], Array] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         """Return an uninitialized array of ``shape`` with the dtype and backend of ``like``."""
         size = math.prod(shape)
-        buffer = self._buffers.get(name)
+        buffer = self._buffers.get((name, type(like)))
         if buffer is None or buffer.size < size or buffer.dtype != like.dtype:
             buffer = backend.namespace(like).empty(size, dtype=like.dtype)
-            self._buffers[name] = buffer
+            self._buffers[name, type(like)] = buffer
         return buffer[:size].reshape(shape)
+
+    def shrink(self) -> None:
+        """Free what a thread need not keep: all that is on a device, and the largest beyond ``KEPT_BYTES``."""
+        kept, room = {}, KEPT_BYTES
+        for key, buffer in sorted(self._buffers.items(), key=lambda item: int(item[1].nbytes)):
+            room -= buffer.nbytes
+            if room >= 0 and backend.name_of(buffer) == "numpy":
+                kept[key] = buffer
+        self._buffers = kept
+
+
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def thread_scratch() -> Iterator[Scratch]:
+    """Lend the thread's buffers to a walk; one inside another gets fresh ones."""
+    scratch: Scratch = _thread.__dict__.pop("scratch", None) or Scratch()
+    try:
+        yield scratch
+    finally:
+        scratch.shrink()
+        _thread.scratch = scratch
 
 
 def sample_blocks(x: Array, floats_per_sample: int, block_bytes: int = BLOCK_BYTES) -> list[slice]:
@@ -80,16 +107,16 @@ def walk(task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int
     workers = min(backend.threads(), len(blocks)) if elements >= THREADED_ELEMENTS else 1
     with one_blas_thread():
         if workers < 2:
-            scratch = Scratch()
-            return [task(block, scratch) for block in blocks]
+            with thread_scratch() as scratch:
+                return [task(block, scratch) for block in blocks]
 
         results: list[Any] = [None] * len(blocks)
         tickets = itertools.count()  # next() is atomic: a fast worker takes more blocks
 
         def work() -> None:
-            scratch = Scratch()
-            while (i := next(tickets)) < len(blocks):
-                results[i] = task(blocks[i], scratch)
+            with thread_scratch() as scratch:
+                while (i := next(tickets)) < len(blocks):
+                    results[i] = task(blocks[i], scratch)
 
         def help_out(turn: threading.Lock) -> None:
             if turn.acquire(blocking=False):
