@@ -28,7 +28,7 @@ from mutation.gate import Outcome, Verdict
 from mutation.operators import Mutation
 from mutation.targets import Target, calls, functions, planted
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns
+from uanref.kernels.cpu import blocks, columns, rectifier
 from uanref.layers.pooling import max_pool
 from uanref.layers.window import Window
 from uanref.norms.mixture_moments import Moments
@@ -46,7 +46,7 @@ SMALL = [
 WINDOWS = ("layers.conv.", "layers.pooling.")  # whose seed draws stride, dilation and margins, too: a few of them
 SEEDS = 4
 DIGITS, ROUNDED = 1e-5, 7e-8  # of a tensor's largest entry; the latter is the nearest float32
-BLOCK_BYTES = 1 << 14  # of the large ones, as in the parity test
+BLOCK_BYTES, RUN = 1 << 14, 1 << 11  # of the large ones, as in the parity test
 # What runs beside the arithmetic: threads change no bit of a result, tests/kernels hold that.
 LEFT_OUT = ("kernels/cpu/threads.py",)
 
@@ -93,6 +93,8 @@ INFINITE = np.array([np.inf, -np.inf, np.nan, 0.0, 2.0, -3.0])
 CHOSEN: dict[str, Draw] = {  # versions that choose between numbers, which need not be finite
     "layers.activation.relu_backward": lambda rng, s: (np.repeat(INFINITE, 6), np.tile(np.maximum(INFINITE, 0.0), 6)),
     "layers.activation.leaky_relu_backward": lambda rng, s: (np.repeat(INFINITE, 6), np.tile(INFINITE, 6), 0.0),
+    "layers.activation.relu": lambda rng, s: (INFINITE,),
+    "layers.activation.leaky_relu": lambda rng, s: (INFINITE, 0.0),
     "layers.pooling.max_pool_backward": lambda rng, s: (
         np.array([[[[np.inf, 1.0]]]]),
         np.array([[[[1.0, np.nan, 2.0, -np.inf]]]]),
@@ -253,15 +255,15 @@ def _assert_digits(case: Case) -> None:
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
     """Cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
-    usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES
+    usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES, rectifier.RUN
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
-        columns.DEVICE_COLUMN_BYTES = BLOCK_BYTES
+        columns.DEVICE_COLUMN_BYTES, rectifier.RUN = BLOCK_BYTES, RUN
     try:
         with backend.plain(False), backend.limit_threads(2 if case.large else 1), checks.watched():
             yield
     finally:
-        blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES = usual
+        blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES, rectifier.RUN = usual
 
 
 @dataclass

@@ -313,6 +313,16 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 # --- activations, dropout ---------------------------------------------------------------------------
 
 
+@case("layers.activation.relu")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return (rng.standard_normal(s.x),)
+
+
+@case("layers.activation.leaky_relu")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return rng.standard_normal(s.x), float(rng.choice([0.0, 0.1, 1.0]))
+
+
 @case("layers.activation.relu_backward")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return rng.standard_normal(s.x), np.maximum(rng.standard_normal(s.x), 0.0)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from uanref import backend
 from uanref.backend import Array
 from uanref.kernels.cpu.blocks import Scratch, as_rows, sample_blocks, walk
-from uanref.kernels.cpu.lines import RowsOf, empty, spread
+from uanref.kernels.cpu.lines import empty, rows_of, spread
 from uanref.kernels.cpu.merging import NEAR, merge_sums
-from uanref.kernels.cpu.sums import sum_products, sum_samples
+from uanref.kernels.cpu.products import sum_products
+from uanref.kernels.cpu.sums import sum_samples
 
 
 def backward(
@@ -45,7 +46,7 @@ def normalize(x: Array, mean: Array, var: Array, gamma: Array | None, beta: Arra
         if shift_ is not None:
             out += shift_
 
-    with RowsOf(*rows.shape[1:]):
+    with rows_of(rows):
         walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
     return y
 
@@ -78,7 +79,7 @@ def _backward(
         else:
             xp.multiply(dy_rows[block], scale_, out=out)
 
-    with RowsOf(*rows.shape[1:]):
+    with rows_of(rows):
         # 1. Each channel's sums: beta is added to every sample, gamma multiplies every x_hat.
         parts = walk(sums, blocks, rows.size)
         dbeta = merge_sums([part[0] for part in parts], dy.dtype)  # (C,)

@@ -6,7 +6,6 @@ Both matter on the host alone. On a device these functions allocate and broadcas
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from uanref import backend
 from uanref.backend import Array
@@ -48,15 +47,15 @@ def spread(a: Array, spatial: int) -> Array:
     return a.repeat(spatial).reshape(-1, spatial)
 
 
-class RowsOf:
-    """Inside this block NumPy walks over ``(N, C, S)``, beside what :func:`spread` returned, and copies neither.
+class LongRows:
+    """Inside this block NumPy walks over rows of ``length`` numbers as they are, and copies nothing.
 
     Where an inner loop is shorter than NumPy's buffer of 8192 numbers, NumPy >= 2.3 fills the buffer with copies of
     what is broadcast, at twice the price of the operation itself. So the buffer becomes no longer than the loop.
     """
 
-    def __init__(self, channels: int, spatial: int) -> None:
-        self.length = spatial if spatial > REPEATED else channels * spatial
+    def __init__(self, length: int) -> None:
+        self.length = length
         self.before = 0
 
     def __enter__(self) -> None:
@@ -64,6 +63,12 @@ class RowsOf:
         if LEAST_ROW <= self.length < numpy.getbufsize():
             self.before = numpy.setbufsize(self.length // 16 * 16)  # this thread's, and its helpers' in a walk
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.before:
             backend.module("numpy").setbufsize(self.before)
+
+
+def rows_of(x: Array) -> LongRows:
+    """Return the block for ``(N, C, S)`` beside what :func:`spread` returned."""
+    _, channels, spatial = x.shape
+    return LongRows(spatial if spatial > REPEATED else channels * spatial)

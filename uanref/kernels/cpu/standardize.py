@@ -5,9 +5,10 @@ from __future__ import annotations
 from uanref import backend
 from uanref.backend import Array
 from uanref.kernels.cpu.blocks import Scratch, sample_blocks, walk
-from uanref.kernels.cpu.lines import RowsOf, empty, spread
+from uanref.kernels.cpu.lines import empty, rows_of, spread
 from uanref.kernels.cpu.merging import merge_moments, near_moments
-from uanref.kernels.cpu.sums import sum_products, sum_samples
+from uanref.kernels.cpu.products import sum_products
+from uanref.kernels.cpu.sums import sum_samples
 
 
 def channel_moments(x: Array) -> tuple[Array, Array]:
@@ -36,7 +37,7 @@ def channel_moments(x: Array) -> tuple[Array, Array]:
         return weight, mean + left / weight, square - left * left / weight
 
     double = backend.wide(rows)
-    with RowsOf(*rows.shape[1:]):
+    with rows_of(rows):
         if backend.name_of(rows) == "numpy":
             found = near_moments(walk(raw, blocks, rows.size), rows.shape[0] * rows.shape[2], rows.dtype)
             if found is not None:

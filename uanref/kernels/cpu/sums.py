@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from uanref import backend
 from uanref.backend import Array, DType
@@ -38,34 +39,23 @@ def sum_samples(z: Array) -> Array:
     return total
 
 
-def sum_products(a: Array, b: Array, out: Array) -> Array:
-    """Sum a b over samples and space, twice ``(N, C, S) -> (C,)``; ``out``, of their shape, may be one of them.
-
-    Long rows on the host are scalar products, which write nothing; of other arrays the products are written to ``out``.
-    """
-    if backend.name_of(a) == "numpy" and SHORT_ROW < a.shape[2] <= LONGEST and a.flags.c_contiguous and b.flags.c_contiguous:
-        total: Array = backend.module("numpy").vecdot(a, b).sum(axis=0)
-        return total
-    backend.namespace(a).multiply(a, b, out=out)
-    return sum_samples(out)
-
-
 def sum_rows(z: Array) -> Array:
     """Sum the last axis, ``(..., S) -> (...)``.
 
-    On the host as a product with a vector of ones, several times faster than a reduction
-    (long rows take the reduction, whose pairwise order is more exact).
+    On the host as a product with a vector of ones, several times faster than a reduction. Long rows are cut into equal
+    parts, and those that cannot be cut take the reduction, whose pairwise order is more exact.
     """
     spatial = z.shape[-1]
     if spatial == 1:
         return z[..., 0]
     if backend.name_of(z) != "numpy":
         return _sum_in_runs(z, z.ndim - 1)
-    if spatial > LONGEST or not z.flags.c_contiguous:
+    part = spatial if spatial <= LONGEST else math.gcd(spatial, LONGEST)
+    if not z.flags.c_contiguous or part < min(spatial, SHORT_ROW):
         total: Array = z.sum(axis=-1)
         return total
-    rows: Array = (z.reshape(-1, spatial) @ _ones(spatial, z.dtype)).reshape(z.shape[:-1])
-    return rows
+    sums: Array = z.reshape(-1, part) @ _ones(part, z.dtype)
+    return sums.reshape(z.shape[:-1]) if part == spatial else sums.reshape(*z.shape[:-1], -1).sum(axis=-1)
 
 
 def sum_all(z: Array) -> Array:
