@@ -155,6 +155,12 @@ def _hardly_any_prior(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return x, _mixture(-1400.0, 1e3), moments, 0.7, None, None
 
 
+def _narrow(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Normalize around 1 with a deviation of 1e-4: beside it 1 is far from 0."""
+    x, ones = 1.0 + 1e-4 * rng.standard_normal(s.x), np.ones(s.channels)
+    return x, ones, 1e-8 * ones, *((1.5 * ones, ones) if s.affine else (None, None)), 1e-12
+
+
 def _far(path: str) -> Draw:
     """Move samples, and what they are compared with, far from 0, where a mean has few digits in float32."""
 
@@ -174,6 +180,7 @@ GIVEN: dict[str, Draw] = {
     "a subnormal weight": _subnormal,
     "hardly alive": _hardly_alive,
     "hardly any prior": _hardly_any_prior,
+    "narrow": _narrow,
     "an outlier": _outlier,
 } | {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
 CORRECTED = (  # whose versions correct a rounded mean, so that they are held to more digits than their definitions have
@@ -194,6 +201,8 @@ def _given() -> list[Case]:
         found.append(Case("norms.mixture_moments.batch_moments", small, 0, "float64", "C", given=given))
     for given in ("hardly any prior", "an outlier"):
         found.append(Case("norms.mixture_transform.transform", small, 0, "float64", "C", given=given))
+    for sizes in (small, Sizes(4, 2, 3, 3, affine=False)):
+        found.append(Case("norms.batch.normalize", sizes, 0, "float32", "C", given="narrow"))
     for path, t in itertools.product(CHOSEN, types):
         found.append(Case(path, small, 0, t, "C", given=f"neither finite nor zero, {path}"))
     for path, sizes in itertools.product(CORRECTED, (Sizes(3, 2, 700, 3), Sizes(5, 4, 40, 2))):

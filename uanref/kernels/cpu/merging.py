@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from uanref import backend
@@ -24,16 +25,17 @@ def merge_sums(parts: list[Array], dtype: DType) -> Array:
 def near_moments(parts: list[tuple[Array, Array]], samples: int, dtype: DType) -> tuple[Array, Array] | None:
     """Return mean and variance ``(C,)`` by the blocks' sums of x and of its square, both ``(C,)``, on the host.
 
-    This variance is a difference of squares. Where a mean is not near 0 it would cancel: None is returned.
+    This variance is a difference of squares. Where a mean is not near 0 it would cancel, and where squares overflow it
+    may be anything: None is returned.
     """
     double = backend.wide(parts[0][0])
     mean, variance = (merge_sums([part[i] for part in parts], double) / samples for i in range(2))
     square = mean * mean
     variance -= square
-    if not (square <= NEAR**2 * variance).all():
+    margin = NEAR**2 * variance - square
+    if not (margin.min() >= 0.0 and margin.max() < math.inf):  # far, or beyond the range; NaN is neither
         return None
-    bounded = backend.namespace(variance).minimum(variance, backend.largest(dtype))  # saturates
-    return mean.astype(dtype), bounded.astype(dtype)
+    return mean.astype(dtype), variance.astype(dtype)
 
 
 def merge_moments(parts: list[tuple[Any, Array, Array]], dtype: DType) -> tuple[Any, Array, Array]:
