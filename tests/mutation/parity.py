@@ -46,7 +46,7 @@ SMALL = [
 WINDOWS = ("layers.conv.", "layers.pooling.")  # whose seed draws stride, dilation and margins, too: a few of them
 SEEDS = 4
 DIGITS, ROUNDED = 1e-5, 7e-8  # of a tensor's largest entry; the latter is the nearest float32
-BLOCK_BYTES, RUN = 1 << 14, 1 << 11  # of the large ones, as in the parity test
+BLOCK_BYTES, RUN = 1 << 14, 1 << 5  # of the large ones, the former as in the parity test
 # What runs beside the arithmetic: threads change no bit of a result, tests/kernels hold that.
 LEFT_OUT = ("kernels/cpu/threads.py",)
 
@@ -161,6 +161,20 @@ def _narrow(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return x, ones, 1e-8 * ones, *((1.5 * ones, ones) if s.affine else (None, None)), 1e-12
 
 
+def _mixed(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Have one channel far from 0 and one near, the former with a deviation of 1e-4 about 1."""
+    x = rng.standard_normal(s.x)
+    x[:, 0] = 1.0 + 1e-4 * x[:, 0]
+    return (x,)
+
+
+def _overflowing(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Have one constant channel whose square leaves the range of float32, beside an ordinary one."""
+    x = rng.standard_normal(s.x)
+    x[:, 0] = 1e20
+    return (x,)
+
+
 def _far(path: str) -> Draw:
     """Move samples, and what they are compared with, far from 0, where a mean has few digits in float32."""
 
@@ -181,6 +195,8 @@ GIVEN: dict[str, Draw] = {
     "hardly alive": _hardly_alive,
     "hardly any prior": _hardly_any_prior,
     "narrow": _narrow,
+    "a far channel": _mixed,
+    "a square that overflows": _overflowing,
     "an outlier": _outlier,
 } | {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
 CORRECTED = (  # whose versions correct a rounded mean, so that they are held to more digits than their definitions have
@@ -203,8 +219,10 @@ def _given() -> list[Case]:
         found.append(Case("norms.mixture_transform.transform", small, 0, "float64", "C", given=given))
     for sizes in (small, Sizes(4, 2, 3, 3, affine=False)):
         found.append(Case("norms.batch.normalize", sizes, 0, "float32", "C", given="narrow"))
-    for path, t in itertools.product(CHOSEN, types):
-        found.append(Case(path, small, 0, t, "C", given=f"neither finite nor zero, {path}"))
+    for given in ("a far channel", "a square that overflows"):
+        found.append(Case("norms.standardize.channel_moments", small, 0, "float32", "C", given=given))
+    for path, t, large in itertools.product(CHOSEN, types, (False, True)):
+        found.append(Case(path, small, 0, t, "C", large=large, given=f"neither finite nor zero, {path}"))
     for path, sizes in itertools.product(CORRECTED, (Sizes(3, 2, 700, 3), Sizes(5, 4, 40, 2))):
         found.append(Case(path, sizes, 0, "float32", "C", given=f"far from 0, {path}"))
     return found
@@ -227,6 +245,9 @@ def catalogue() -> list[Case]:
     for sizes, path in itertools.product((SMALL[0], LARGE[0], LARGE[2]), sorted(CASES)):
         found.append(Case(path, sizes, 1, "float64", "C", device="strict", large=True))
     found.append(Case("layers.sums.sum_samples", LARGE[1], 1, "float64", "C", device="strict"))
+    found.append(Case("layers.sums.sum_rows", Sizes(2, 2, 12_288, 1), 1, "float64", "C"))  # three equal parts
+    far = Sizes(9, 4, 700, 3, joint=True)  # in several blocks
+    found.append(Case("norms.standardize.channel_moments", far, 1, "float64", "C", large=True))
     return [*found, *_given()]
 
 
