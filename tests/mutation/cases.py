@@ -14,7 +14,7 @@ import numpy as np
 from uanref import backend, gradcheck
 from uanref.backend import Array
 from uanref.gradcheck import LossLayer
-from uanref.kernels.cpu import blocks, sums
+from uanref.kernels.cpu import blocks, rectifier, sums
 from uanref.layers.base import Layer
 from uanref.layers.conv import Conv2d
 from uanref.layers.linear import Linear
