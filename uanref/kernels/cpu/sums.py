@@ -7,6 +7,7 @@ import math
 
 from uanref import backend
 from uanref.backend import Array, DType
+from uanref.kernels.cpu.threads import one_blas_thread
 
 # How many numbers of a long sum a device adds up in one go: the fewer, the more results, and so the more blocks.
 DEVICE_RUN = 256
@@ -33,7 +34,8 @@ def sum_samples(z: Array) -> Array:
         several: Array = sum_samples(runs).sum(axis=-2)
         return several if cut == samples else several + sum_samples(z[..., cut:, :, :])
     if spatial <= SHORT_ROW and z.flags.c_contiguous:
-        places: Array = _ones(samples, z.dtype) @ z.reshape(*outer, samples, channels * spatial)  # (..., C S)
+        with one_blas_thread():  # several would cut the columns, and change last digits
+            places: Array = _ones(samples, z.dtype) @ z.reshape(*outer, samples, channels * spatial)  # (..., C S)
         return places if spatial == 1 else places.reshape(*outer, channels, spatial) @ _ones(spatial, z.dtype)
     total: Array = sum_rows(z).sum(axis=-2)
     return total
