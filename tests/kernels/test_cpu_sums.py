@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 from support import strictcp
@@ -21,6 +22,28 @@ def test_sums_over_rows_and_samples(shape: tuple[int, ...], seed: int, layout: s
     z = draw_array(shape, seed, layout=layout)
     np.testing.assert_allclose(sums.sum_rows(z), z.sum(-1), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(sums.sum_samples(z), z.sum((0, 2)), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(256, 100, 49), (1000, 10, 49), (1024, 16, 49), (64, 16, 64), (100, 7, 1)])
+def test_threads_of_blas_change_no_bit_of_a_sum(shape: tuple[int, ...]) -> None:
+    z = draw_array(shape, 1, dtype="float32")
+    found = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            found.append(sums.sum_samples(z))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("spatial", [4097, 4608, 8192, 12_288])
+def test_long_rows_are_cut_where_they_can_be(spatial: int) -> None:
+    z = draw_array((2, 3, spatial), 1)
+    np.testing.assert_allclose(sums.sum_rows(z), z.sum(-1), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("samples", [1024, 1025, 2048, 100_000])
+def test_many_samples_are_added_up_in_runs(samples: int) -> None:
+    z = np.full((2, samples, 3, 2), 0.1, dtype="float32")
+    np.testing.assert_allclose(sums.sum_samples(z), np.full((2, 3), 0.2 * samples), rtol=2e-5)
 
 
 def test_long_rows_keep_their_digits_in_float32() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from uanref import backend, gradcheck
 from uanref.backend import Array
 from uanref.gradcheck import LossLayer
-from uanref.kernels.cpu import blocks, planes, sums
+from uanref.kernels.cpu import blocks, planes, rectifier, sums
 from uanref.layers.base import Layer
 from uanref.layers.conv import Conv2d
 from uanref.layers.linear import Linear
@@ -100,6 +100,7 @@ def _more() -> list[Case]:
         case("BatchNorm, large eps", lambda: BatchNorm(3, eps=0.5, dtype="float64"), 4, 3, 2),
         case("BatchNorm eval, large eps", lambda: BatchNorm(3, eps=0.5, dtype="float64").eval(), 4, 3, 2),
         case("GroupNorm, large eps", lambda: GroupNorm(2, 4, eps=0.5, dtype="float64"), 3, 4, 2),
+        Case("BatchNorm, far from 0", lambda: BatchNorm(3, dtype="float64"), _far_from_0(4, 3, 2), ""),
         case("BatchNorm, one sample", lambda: BatchNorm(3, dtype="float64"), 1, 3, 4),
         case("GroupNorm, one sample", lambda: GroupNorm(2, 4, dtype="float64"), 1, 4, 3),
         case("ModeNorm, one sample", lambda: ModeNorm(3, 2, dtype="float64"), 1, 3, 4),
@@ -113,6 +114,11 @@ def _more() -> list[Case]:
         case("posterior, joint", lambda: Posterior(3, 2, 1), 4, 2, 3),
         *(neighbours if importlib.util.find_spec("uanref.neighbours") else []),
     ]
+
+
+def _far_from_0(*shape: int) -> Array:
+    """Return numbers of deviation 1 about 9."""
+    return 9.0 + np.random.default_rng(SEED).standard_normal(shape)
 
 
 def _negative_but_for_a_corner() -> Array:
@@ -273,13 +279,14 @@ def outputs(case: Case) -> Array:
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
     """Let the definitions run or the versions, cut the batch if the case says so, and see to :func:`watched`."""
-    samples = blocks.BLOCK_SAMPLES
-    blocks.BLOCK_SAMPLES = 1 if case.way == "cut" else samples
+    usual = blocks.BLOCK_SAMPLES, rectifier.RUN
+    if case.way == "cut":
+        blocks.BLOCK_SAMPLES, rectifier.RUN = 1, 5
     try:
         with backend.plain(case.way == "plain"), backend.limit_threads(1), watched():
             yield
     finally:
-        blocks.BLOCK_SAMPLES = samples
+        blocks.BLOCK_SAMPLES, rectifier.RUN = usual
 
 
 @contextlib.contextmanager

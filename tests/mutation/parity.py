@@ -28,7 +28,7 @@ from mutation.gate import Outcome, Verdict
 from mutation.operators import Mutation
 from mutation.targets import Target, calls, functions, planted
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns, planes
+from uanref.kernels.cpu import blocks, columns, planes, rectifier
 from uanref.layers.pooling import max_pool
 from uanref.layers.window import Window
 from uanref.norms.mixture_moments import Moments
@@ -46,7 +46,7 @@ SMALL = [
 WINDOWS = ("layers.conv.", "layers.pooling.")  # whose seed draws stride, dilation and margins, too: a few of them
 SEEDS = 4
 DIGITS, ROUNDED = 1e-5, 7e-8  # of a tensor's largest entry; the latter is the nearest float32
-BLOCK_BYTES = 1 << 14  # of the large ones, as in the parity test
+BLOCK_BYTES, RUN = 1 << 14, 1 << 5  # of the large ones, the former as in the parity test
 # What runs beside the arithmetic: threads change no bit of a result, tests/kernels hold that.
 LEFT_OUT = ("kernels/cpu/threads.py",)
 
@@ -93,6 +93,8 @@ INFINITE = np.array([np.inf, -np.inf, np.nan, 0.0, 2.0, -3.0])
 CHOSEN: dict[str, Draw] = {  # versions that choose between numbers, which need not be finite
     "layers.activation.relu_backward": lambda rng, s: (np.repeat(INFINITE, 6), np.tile(np.maximum(INFINITE, 0.0), 6)),
     "layers.activation.leaky_relu_backward": lambda rng, s: (np.repeat(INFINITE, 6), np.tile(INFINITE, 6), 0.0),
+    "layers.activation.relu": lambda rng, s: (INFINITE,),
+    "layers.activation.leaky_relu": lambda rng, s: (INFINITE, 0.0),
     "layers.pooling.max_pool_backward": lambda rng, s: (
         np.array([[[[np.inf, 1.0]]]]),
         np.array([[[[1.0, np.nan, 2.0, -np.inf]]]]),
@@ -180,6 +182,26 @@ def _hardly_any_prior(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return x, _mixture(-1400.0, 1e3), moments, 0.7, None, None
 
 
+def _narrow(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Normalize around 1 with a deviation of 1e-4: beside it 1 is far from 0."""
+    x, ones = 1.0 + 1e-4 * rng.standard_normal(s.x), np.ones(s.channels)
+    return x, ones, 1e-8 * ones, *((1.5 * ones, ones) if s.affine else (None, None)), 1e-12
+
+
+def _mixed(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Have one channel far from 0 and one near."""
+    x = rng.standard_normal(s.x)
+    x[:, 0] += 300.0
+    return (x,)
+
+
+def _overflowing(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Have one constant channel whose square leaves the range of float32, beside an ordinary one."""
+    x = rng.standard_normal(s.x)
+    x[:, 0] = 1e20
+    return (x,)
+
+
 def _far(path: str) -> Draw:
     """Move samples, and what they are compared with, far from 0, where a mean has few digits in float32."""
 
@@ -199,6 +221,10 @@ GIVEN: dict[str, Draw] = {
     "a subnormal weight": _subnormal,
     "hardly alive": _hardly_alive,
     "hardly any prior": _hardly_any_prior,
+    "narrow": _narrow,
+    "narrow channels": lambda rng, s: _narrow(rng, s)[:1],
+    "a far channel": _mixed,
+    "a square that overflows": _overflowing,
     "an outlier": _outlier,
 } | {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
 CORRECTED = (  # whose versions correct a rounded mean, so that they are held to more digits than their definitions have
@@ -227,8 +253,12 @@ def _given() -> list[Case]:
         found.append(Case("norms.mixture_moments.batch_moments", small, 0, "float64", "C", given=given))
     for given in ("hardly any prior", "an outlier"):
         found.append(Case("norms.mixture_transform.transform", small, 0, "float64", "C", given=given))
-    for path, t in itertools.product(CHOSEN, types):
-        found.append(Case(path, small, 0, t, "C", given=f"neither finite nor zero, {path}"))
+    for sizes in (small, Sizes(4, 2, 3, 3, affine=False)):
+        found.append(Case("norms.batch.normalize", sizes, 0, "float32", "C", given="narrow"))
+    for given in ("narrow channels", "a far channel", "a square that overflows"):
+        found.append(Case("norms.standardize.channel_moments", small, 0, "float32", "C", given=given))
+    for path, t, large in itertools.product(CHOSEN, types, (False, True)):
+        found.append(Case(path, small, 0, t, "C", large=large, given=f"neither finite nor zero, {path}"))
     for path, sizes in itertools.product(CORRECTED, (Sizes(3, 2, 700, 3), Sizes(5, 4, 40, 2))):
         found.append(Case(path, sizes, 0, "float32", "C", given=f"far from 0, {path}"))
     return found
@@ -251,6 +281,9 @@ def catalogue() -> list[Case]:
     for sizes, path in itertools.product((SMALL[0], LARGE[0], LARGE[2]), sorted(CASES)):
         found.append(Case(path, sizes, 1, "float64", "C", device="strict", large=True))
     found.append(Case("layers.sums.sum_samples", LARGE[1], 1, "float64", "C", device="strict"))
+    found.append(Case("layers.sums.sum_rows", Sizes(2, 2, 12_288, 1), 1, "float64", "C"))  # three equal parts
+    far = Sizes(9, 4, 700, 3, joint=True)  # in several blocks
+    found.append(Case("norms.standardize.channel_moments", far, 1, "float64", "C", large=True))
     return [*found, *_given()]
 
 
@@ -289,16 +322,17 @@ def _assert_digits(case: Case) -> None:
 def surroundings(case: Case) -> Iterator[None]:
     """Cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS
-    limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES
+    limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
         columns.DEVICE_COLUMN_BYTES = planes.PLANE_BYTES = BLOCK_BYTES
+        rectifier.RUN = RUN
     try:
         with backend.plain(False), backend.limit_threads(2 if case.large else 1), checks.watched():
             yield
     finally:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = usual
-        columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES = limits
+        columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN = limits
 
 
 @dataclass

@@ -51,14 +51,14 @@ CPU_BATCH_NORM_MISTAKES = {
     "mean term dropped": (CPU_BATCH, "out -= through_mean_\n", "pass\n"),
     "mean term's sign": (CPU_BATCH, "out -= through_mean_\n", "out += through_mean_\n"),
     "variance term dropped": (CPU_BATCH, "out += dy_rows[block]\n", "out[...] = dy_rows[block]\n"),
-    "variance term's sign": (CPU_BATCH, "xp.subtract(mean_, rows[block], out=out)", "xp.subtract(rows[block], mean_, out=out)"),  # noqa: E501
+    "variance term's sign": (CPU_BATCH, "inverse_std / -samples", "inverse_std / samples"),
     "divisor of the mean term": (CPU_BATCH, "dbeta / samples", "dbeta / (samples - 1)"),
-    "divisor of the variance term": (CPU_BATCH, "dgamma * inverse_std / samples", "dgamma * inverse_std / (samples - 1)"),  # noqa: E501
+    "divisor of the variance term": (CPU_BATCH, "inverse_std / -samples", "inverse_std / (1 - samples)"),
     "divisor N instead of M": (CPU_BATCH, "samples, spatial = rows.shape[0] * rows.shape[2]", "samples, spatial = rows.shape[0]"),  # noqa: E501
-    "inverse_std of the variance term dropped": (CPU_BATCH, "dgamma * inverse_std / samples", "dgamma / samples"),
-    "gamma missing in dx": (CPU_BATCH, "scale_ = per_channel(scale, spatial)", "scale_ = per_channel(inverse_std, spatial)"),  # noqa: E501
-    "dgamma without inverse_std": (CPU_BATCH, "dy.dtype) * inverse_std  # (C,)", "dy.dtype)  # (C,)"),
-    "dgamma from x, not x - mean": (CPU_BATCH, "xp.subtract(rows[block], mean_, out=product)", "product[...] = rows[block]"),  # noqa: E501
+    "inverse_std of the variance term dropped": (CPU_BATCH, "dgamma * inverse_std / -samples", "dgamma / -samples"),
+    "gamma missing in dx": (CPU_BATCH, "for a in (scale, through", "for a in (inverse_std, through"),
+    "dgamma without inverse_std": (CPU_BATCH, "mean * dbeta) * inverse_std", "mean * dbeta)"),
+    "dgamma from x, not x - mean": (CPU_BATCH, "dgamma - mean * dbeta", "dgamma"),
     "eval formula in train mode": (CPU_BATCH, "if from_batch:", "if False:"),
     "train formula in eval mode": (CPU_BATCH, "if from_batch:", "if True:"),
     "eval without gamma": (CPU_BATCH, "xp.multiply(dy_rows[block], scale_, out=out)", "out[...] = dy_rows[block]"),

@@ -82,9 +82,14 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return (rng.standard_normal(s.x),)
 
 
+def offset(s: Sizes) -> float:
+    """A mean that is far from 0 beside the deviation, or near: versions may tell them apart."""
+    return 9.0 if s.joint else 0.5
+
+
 @case("norms.standardize.channel_moments")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    return (3.0 + 2.0 * rng.standard_normal(s.x),)
+    return (offset(s) + 2.0 * rng.standard_normal(s.x),)
 
 
 # --- batch and group normalization ------------------------------------------------------------------
@@ -92,20 +97,20 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 
 @case("norms.batch.statistics")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    return 3.0 + rng.standard_normal(s.x), rng.standard_normal(s.channels), positive(rng, (s.channels,)), 0.3
+    return offset(s) + rng.standard_normal(s.x), rng.standard_normal(s.channels), positive(rng, (s.channels,)), 0.3
 
 
 @case("norms.batch.normalize")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    moments = rng.standard_normal(s.channels), positive(rng, (s.channels,))
-    return rng.standard_normal(s.x), *moments, *affine(rng, s), 1e-3
+    moments = offset(s) + 0.1 * rng.standard_normal(s.channels), positive(rng, (s.channels,))
+    return offset(s) + rng.standard_normal(s.x), *moments, *affine(rng, s), 1e-3
 
 
 @case("norms.batch.backward")
 @case("norms.batch.backward_fixed")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    moments = rng.standard_normal(s.channels), positive(rng, (s.channels,))
-    return rng.standard_normal(s.x), rng.standard_normal(s.x), *moments, affine(rng, s)[0], 1e-3
+    moments = offset(s) + 0.1 * rng.standard_normal(s.channels), positive(rng, (s.channels,))
+    return rng.standard_normal(s.x), offset(s) + rng.standard_normal(s.x), *moments, affine(rng, s)[0], 1e-3
 
 
 def groups(s: Sizes) -> int:
@@ -311,6 +316,16 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 
 
 # --- activations, dropout ---------------------------------------------------------------------------
+
+
+@case("layers.activation.relu")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return (rng.standard_normal(s.x),)
+
+
+@case("layers.activation.leaky_relu")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return rng.standard_normal(s.x), float(rng.choice([0.0, 0.1, 1.0]))
 
 
 @case("layers.activation.relu_backward")

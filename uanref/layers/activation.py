@@ -19,6 +19,7 @@ from uanref.kernels import accelerated
 from uanref.layers.base import Layer, number
 
 
+@accelerated
 def relu(x: Array) -> Array:
     """Return ``max(x, 0)``."""
     y: Array = backend.namespace(x).maximum(x, 0)
@@ -32,6 +33,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     return dx
 
 
+@accelerated
 def leaky_relu(x: Array, slope: float) -> Array:
     """Return ``max(x, a x)``, which needs a <= 1."""
     y: Array = backend.namespace(x).maximum(x, leak(x, slope))

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
+from uanref.kernels.cpu import rectifier
 from uanref.kernels.cpu.selection import choose
+
+
+def relu(x: Array) -> Array:
+    """Serve :func:`uanref.layers.activation.relu`."""
+    if _is_long(x):
+        return rectifier.relu(x)
+    y: Array = backend.namespace(x).maximum(x, 0)
+    return y
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """Serve :func:`uanref.layers.activation.relu_backward`."""
+    if _is_long(y):
+        return rectifier.relu_backward(dy, y)
     # The minimum, one quick pass on the host, tells of a NaN; without one y is 0 where it is not positive.
     is_clean = backend.name_of(y) == "numpy" and y.min() == 0.0
     return choose(y > 0, dy, None if is_clean else y)
 
 
+def leaky_relu(x: Array, slope: float) -> Array:
+    """Serve :func:`uanref.layers.activation.leaky_relu`."""
+    if _is_long(x) and x.dtype.type(slope):
+        return rectifier.leaky_relu(x, slope)
+    y: Array = backend.namespace(x).maximum(x, _leak(x, slope))
+    return y
+
+
 def leaky_relu_backward(dy: Array, y: Array, slope: float) -> Array:
     """Serve :func:`uanref.layers.activation.leaky_relu_backward`."""
-    dx = choose(y > 0, dy, _leak(dy, slope))
-    if backend.name_of(y) == "numpy" and y.min() == y.min():
-        return dx
-    return choose(y == y, dx, y)
+    if backend.name_of(y) == "numpy" and dy.dtype.type(slope):
+        return rectifier.leaky_relu_backward(dy, y, slope)
+    return choose(y == y, choose(y > 0, dy, _leak(dy, slope)), y)
+
+
+def _is_long(x: Array) -> bool:
+    """Tell whether x is worth more than one run; on a device, never."""
+    return x.size > rectifier.RUN and backend.name_of(x) == "numpy"
 
 
 def _leak(dy: Array, slope: float) -> Array:

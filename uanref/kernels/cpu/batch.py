@@ -1,11 +1,17 @@
-"""Batch normalization in blocks: one pass for y, two for the gradients."""
+"""Batch normalization in blocks: one pass for y, two for the gradients.
+
+Where a channel's mean lies near 0, x is not centred first: ``y = s x + (beta - s mean)`` takes one operation less than
+``s (x - mean) + beta``, and the sums of the gradients take x as it is. Far from 0 both would cancel.
+"""
 
 from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.blocks import Scratch, as_rows, per_channel, sample_blocks, walk
-from uanref.kernels.cpu.merging import merge_sums
+from uanref.kernels.cpu.blocks import Scratch, as_rows, sample_blocks, walk
+from uanref.kernels.cpu.lines import empty, rows_of, spread
+from uanref.kernels.cpu.merging import NEAR, merge_sums
+from uanref.kernels.cpu.products import sum_products
 from uanref.kernels.cpu.sums import sum_samples
 
 
@@ -25,22 +31,23 @@ def backward_fixed(
 
 def normalize(x: Array, mean: Array, var: Array, gamma: Array | None, beta: Array | None, eps: float) -> Array:
     """Serve :func:`uanref.norms.batch.normalize`."""
-    xp, rows = backend.namespace(x, mean, var, gamma, beta), x
-    inverse_std = 1.0 / xp.sqrt(var + eps)  # (C,)
-    scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
+    xp, rows, spatial = backend.namespace(x, mean, var, gamma, beta), x, x.shape[2]
+    std = xp.sqrt(var + eps)  # (C,)
+    scale = 1.0 / std if gamma is None else gamma * (1.0 / std)  # (C,)
+    mean_ = None if _are_near(mean, std) else spread(mean, spatial)
+    shift = beta if mean_ is not None else (0.0 if beta is None else beta) - mean * scale
 
-    y: Array = xp.empty(rows.shape, dtype=rows.dtype)
-    mean_, scale_ = per_channel(mean, rows.shape[2]), per_channel(scale, rows.shape[2])
-    beta_ = None if beta is None else per_channel(beta, rows.shape[2])
+    y = empty(rows.shape, rows)
+    scale_, shift_ = spread(scale, spatial), None if shift is None else spread(shift, spatial)
 
     def normalize(block: slice, scratch: Scratch) -> None:
         out = y[block]  # (b, C, S)
-        xp.subtract(rows[block], mean_, out=out)
-        out *= scale_
-        if beta_ is not None:
-            out += beta_
+        xp.multiply(_centred(rows[block], mean_, out), scale_, out=out)
+        if shift_ is not None:
+            out += shift_
 
-    walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
+    with rows_of(rows):
+        walk(normalize, sample_blocks(rows, 2 * rows[0].size), rows.size)
     return y
 
 
@@ -49,41 +56,54 @@ def _backward(
 ) -> tuple[Array, Array, Array]:
     """Return dx ``(N, C, S)``, dgamma and dbeta ``(C,)``; ``from_batch`` tells whether the moments depend on x."""
     xp = backend.namespace(dy, rows, mean, var, gamma)
-    dy_rows = as_rows(dy)  # (N, C, S)
-    inverse_std = 1.0 / xp.sqrt(var + eps)  # (C,)
+    dy_rows, dx = as_rows(dy), empty(rows.shape, dy)  # (N, C, S)
+    std = xp.sqrt(var + eps)  # (C,)
+    inverse_std = 1.0 / std
     scale = inverse_std if gamma is None else gamma * inverse_std  # (C,)
     samples, spatial = rows.shape[0] * rows.shape[2], rows.shape[2]
-    mean_ = per_channel(mean, spatial)
+    mean_ = None if _are_near(mean, std) else spread(mean, spatial)
     blocks = sample_blocks(rows, 3 * rows[0].size)
 
     def sums(block: slice, scratch: Scratch) -> tuple[Array, Array]:
         dy_b = dy_rows[block]  # (b, C, S)
-        product = scratch("product", dy_b.shape, dy)
-        xp.subtract(rows[block], mean_, out=product)
-        product *= dy_b
-        return sum_samples(dy_b), sum_samples(product)
-
-    # 1. Each channel's sums: beta is added to every sample, gamma multiplies every x_hat.
-    parts = walk(sums, blocks, rows.size)
-    dbeta = merge_sums([part[0] for part in parts], dy.dtype)  # (C,)
-    dgamma = merge_sums([part[1] for part in parts], dy.dtype) * inverse_std  # (C,)
-
-    # 2. Directly, minus what goes through the mean and through the variance (train mode).
-    dx: Array = xp.empty(rows.shape, dtype=dy.dtype)
-    scale_ = per_channel(scale, spatial)
-    through_mean_ = per_channel(dbeta / samples, spatial)
-    through_var_ = per_channel(dgamma * inverse_std / samples, spatial)
+        product = dx if len(blocks) == 1 else empty(dy_b.shape, dy, scratch, "product")
+        return sum_samples(dy_b), sum_products(_centred(rows[block], mean_, product), dy_b, out=product)
 
     def propagate(block: slice, scratch: Scratch) -> None:
         out = dx[block]
         if from_batch:
-            xp.subtract(mean_, rows[block], out=out)
-            out *= through_var_  # -x_hat dgamma / M
+            xp.multiply(_centred(rows[block], mean_, out), through_var_, out=out)  # -x_hat dgamma / M
             out += dy_rows[block]
             out -= through_mean_
             out *= scale_
         else:
             xp.multiply(dy_rows[block], scale_, out=out)
 
-    walk(propagate, blocks, rows.size)
+    with rows_of(rows):
+        # 1. Each channel's sums: beta is added to every sample, gamma multiplies every x_hat.
+        parts = walk(sums, blocks, rows.size)
+        dbeta = merge_sums([part[0] for part in parts], dy.dtype)  # (C,)
+        dgamma = merge_sums([part[1] for part in parts], dy.dtype)
+        dgamma = (dgamma if mean_ is not None else dgamma - mean * dbeta) * inverse_std  # (C,)
+
+        # 2. Directly, minus what goes through the mean and through the variance (train mode).
+        through_var = dgamma * inverse_std / -samples
+        through_mean = dbeta / samples
+        if mean_ is None:
+            through_mean = through_mean + through_var * mean
+        scale_, through_mean_, through_var_ = (spread(a, spatial) for a in (scale, through_mean, through_var))
+        walk(propagate, blocks, rows.size)
     return dx, dgamma, dbeta
+
+
+def _are_near(mean: Array, std: Array) -> bool:
+    """Tell whether every mean is near 0; on a device, which would have to be waited for, none is."""
+    return backend.name_of(mean) == "numpy" and bool((abs(mean) <= NEAR * std).all())
+
+
+def _centred(x: Array, mean_: Array | None, out: Array) -> Array:
+    """Return ``x - mean`` in ``out``, or x itself without a mean."""
+    if mean_ is None:
+        return x
+    centred: Array = backend.namespace(x).subtract(x, mean_, out=out)
+    return centred

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.blocks import Scratch, per_channel, sample_blocks, walk
+from uanref.kernels.cpu.blocks import Scratch, sample_blocks, walk
+from uanref.kernels.cpu.lines import LongRows, empty, spread
 from uanref.kernels.cpu.merging import merge_sums
 from uanref.kernels.cpu.sums import sum_rows, sum_samples
 
@@ -12,9 +13,9 @@ from uanref.kernels.cpu.sums import sum_rows, sum_samples
 def forward(x: Array, groups: int, gamma: Array | None, beta: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Serve :func:`uanref.norms.group.forward`."""
     xp, rows, (samples, _, spatial) = backend.namespace(x), x, x.shape
-    y: Array = xp.empty(rows.shape, dtype=rows.dtype)
+    y = empty(rows.shape, rows)
     mean, var = (xp.empty((samples, groups, 1), dtype=rows.dtype) for _ in range(2))
-    gamma_, beta_ = (None if a is None else per_channel(a, spatial) for a in (gamma, beta))
+    gamma_, beta_ = (None if a is None else spread(a, spatial) for a in (gamma, beta))
 
     def task(block: slice, scratch: Scratch) -> None:
         x = rows[block].reshape(-1, groups, rows[0].size // groups)  # (b, G, L)
@@ -27,7 +28,7 @@ def forward(x: Array, groups: int, gamma: Array | None, beta: Array | None, eps:
         left = sum_rows(x_hat)[..., None] / length
         x_hat -= left
         mean[block] = rounded + left
-        square = scratch("square", x.shape, x)
+        square = empty(x.shape, x, scratch, "square")
         xp.multiply(x_hat, x_hat, out=square)
         var[block, :, 0] = xp.minimum(sum_rows(square) / length, backend.largest(x.dtype))  # saturates
         x_hat *= 1.0 / xp.sqrt(var[block] + eps)
@@ -37,7 +38,8 @@ def forward(x: Array, groups: int, gamma: Array | None, beta: Array | None, eps:
         if beta_ is not None:
             out += beta_
 
-    walk(task, sample_blocks(rows, 3 * rows[0].size), rows.size)
+    with LongRows(rows[0].size // groups):
+        walk(task, sample_blocks(rows, 3 * rows[0].size), rows.size)
     return y, mean, var
 
 
@@ -47,12 +49,12 @@ def backward(
     """Serve :func:`uanref.norms.group.backward`."""
     xp, rows, spatial = backend.namespace(dy, x), x, x.shape[2]
     inverse_std = 1.0 / xp.sqrt(var + eps)  # (N, G, 1)
-    dx: Array = xp.empty(rows.shape, dtype=dy.dtype)
-    gamma_ = None if gamma is None else per_channel(gamma, spatial)
+    dx = empty(rows.shape, dy)
+    gamma_ = None if gamma is None else spread(gamma, spatial)
 
     def task(block: slice, scratch: Scratch) -> tuple[Array, Array]:
         dy_b, g = dy[block], dx[block]  # (b, C, S); g becomes dx where it stands
-        x_hat, product = scratch("x_hat", dy_b.shape, dy), scratch("product", dy_b.shape, dy)
+        x_hat, product = (empty(dy_b.shape, dy, scratch, name) for name in ("x_hat", "product"))
         grouped = (-1, groups, rows[0].size // groups)  # (b, G, L)
         x_hat_l, product_l, g_l = x_hat.reshape(grouped), product.reshape(grouped), g.reshape(grouped)
         xp.subtract(rows[block].reshape(grouped), mean[block], out=x_hat_l)
@@ -74,5 +76,6 @@ def backward(
         g_l *= inverse_std[block]
         return dgamma, dbeta
 
-    parts = walk(task, sample_blocks(rows, 4 * rows[0].size), rows.size)
+    with LongRows(rows[0].size // groups):
+        parts = walk(task, sample_blocks(rows, 4 * rows[0].size), rows.size)
     return dx, merge_sums([part[0] for part in parts], dy.dtype), merge_sums([part[1] for part in parts], dy.dtype)
