@@ -59,28 +59,17 @@ class Batch:
         return root
 
     @functools.cached_property
-    def mean_(self) -> Constant:
-        """Mu."""
-        return self.lanes.constant(self.mean)
-
-    @functools.cached_property
-    def scale_(self) -> Constant:
-        """The factor of x - mu under the square, sqrt(1 / 2s)."""
-        return self.lanes.constant(backend.namespace(self.mean).sqrt(0.5 / self.variance))
-
-    @functools.cached_property
-    def precision_(self) -> Constant:
-        """1 / s."""
-        return self.lanes.constant(1.0 / self.variance)
-
-    @functools.cached_property
-    def peak_(self) -> Constant:
-        """``l_k`` at x = mu_k."""
-        log_det = 0.5 * backend.namespace(self.mean).log(self.variance)
+    def laid_out(self) -> tuple[Constant, Constant, Constant]:
+        """What posteriors need: mu, sqrt(1 / 2s), the factor of x - mu under the square, and l_k at x = mu_k."""
+        xp = backend.namespace(self.mean)
+        scale, log_det = xp.sqrt(0.5 / self.variance), 0.5 * xp.log(self.variance)
         if self.joint:
             log_det = log_det.sum(axis=1, keepdims=True, dtype=backend.wide(log_det))
-            return [per_channel(self.log_prior - log_det, self.lanes.shape[2])]
-        return self.lanes.constant(self.log_prior - log_det)
+            peak = [per_channel(self.log_prior - log_det, self.lanes.shape[2])]
+            mean_, scale_ = self.lanes.constants(self.mean, scale)
+            return mean_, scale_, peak
+        mean_, scale_, peak_ = self.lanes.constants(self.mean, scale, self.log_prior - log_det)
+        return mean_, scale_, peak_
 
 
 def posterior(part: Part, batch: Batch, near_x: Array | None = None) -> Array:
@@ -95,16 +84,16 @@ def posterior(part: Part, batch: Batch, near_x: Array | None = None) -> Array:
     if kept is not None:
         return kept
     x = near(part.samples(batch.x, "x")) if near_x is None else near_x
-    xp, shape = backend.namespace(x, batch.mean), (batch.components, *x.shape)
+    xp, shape, (mean_, scale_, peak_) = part.xp, (batch.components, *x.shape), batch.laid_out
     alone = batch.keeps and not batch.joint
-    e = (empty_lines(1, shape, x) if alone else part.buffers("posterior", 1, shape, x))[0]
-    xp.subtract(x, part.constant(batch.mean_, x), out=e)
-    e *= part.constant(batch.scale_, x)
+    (e,) = empty_lines(1, shape, x) if alone else part.buffers("posterior", 1, shape, x)
+    xp.subtract(x, part.constant(mean_, x), out=e)
+    e *= part.constant(scale_, x)
     e *= e  # (x - mu)^2 / (2 s)
     if batch.joint:
         # Large, but for what is subtracted: kept wide till then.
         e = e.sum(axis=2, keepdims=True, dtype=backend.wide(x))  # (K, b, 1, S)
-    xp.subtract(part.constant(batch.peak_, x), e, out=e)  # l_k
+    xp.subtract(part.constant(peak_, x), e, out=e)  # l_k
     e -= e.max(axis=0)
     e = e.astype(x.dtype, copy=False)
     xp.exp(e, out=e)
@@ -126,7 +115,7 @@ def near(x: Array) -> Array:
     return bounded
 
 
-def weighted_moments(part: Part, x: Array, tau: Array, root_prior: Array) -> tuple[Array, Array, Array]:
+def weighted_moments(part: Part, batch: Batch, x: Array, tau: Array) -> tuple[Array, Array, Array]:
     r"""Return each component's total weight, mean and scatter over a block, weighted with w = tau / sqrt(lambda).
 
     .. math::
@@ -135,22 +124,23 @@ def weighted_moments(part: Part, x: Array, tau: Array, root_prior: Array) -> tup
 
     Args:
         part: the block.
-        x: its samples.
+        batch: see :class:`Batch`.
+        x: the block's samples.
         tau: ``(K, ...)``.
-        root_prior: sqrt(lambda) ``(K, P)`` of the block's channels.
 
     Returns:
         ``W (K, P)``, ``m (K, C)`` (0 where W is 0) and ``W v (K, C)``, the last two in double precision:
         what :func:`uanref.kernels.cpu.merging.merge_moments` merges over blocks. Where W is subnormal, m has few
         digits: they count for as little in the merge.
     """
-    xp = backend.namespace(x, tau)
-    product, centred = part.buffers("moments", 2, (len(tau), *x.shape), x)
+    xp = part.xp
+    product, centred = part.buffers("moments", 2, (batch.components, *x.shape), x)
+    root_prior = batch.root_prior if batch.joint else batch.root_prior[:, part.channels]
     total = part.sums(tau)  # (K, P)
     xp.multiply(tau, x, out=product)
     some = total + (total == 0)  # to divide by, never a reciprocal: that of a subnormal total is infinite
     mean = part.sums(product) / some  # (K, C)
-    xp.subtract(x, part.lanes.spread(mean)[..., : x.shape[-1]], out=centred)
+    xp.subtract(x, part.spread(mean, x), out=centred)
     xp.multiply(tau, centred, out=product)
     # What is left of the first moment corrects both, as in standardize.channel_moments.
     left = part.sums(product).astype(xp.result_type(x.dtype, "float64"))
@@ -160,7 +150,7 @@ def weighted_moments(part: Part, x: Array, tau: Array, root_prior: Array) -> tup
 
 
 def posterior_backward(
-    part: Part, batch: Batch, near_x: Array, tau: Array, dlog_w: Array, dx_k: Array, spare: Array
+    part: Part, batch: Batch, near_x: Array, tau: Array, dlog_w: Array, dx_k: Array, spare: Array, laid_out: list[Constant]
 ) -> tuple[Array, Array, Array]:
     r"""Backward of :func:`posterior`, from the gradient with respect to :math:`\log w_k`.
 
@@ -178,11 +168,12 @@ def posterior_backward(
         dlog_w: ``(K, ...)``; overwritten. For a joint posterior the channels' parts, which add up.
         dx_k: what dx is the sum over k of, ``(K, ...)``; this way's part is added.
         spare: like ``dlog_w``; overwritten.
+        laid_out: mu and 1 / s.
 
     Returns:
         ``sum_m dl (K, P)``, ``dmean (K, C)`` and ``dvariance (K, C)``, summed over this block.
     """
-    xp, dl, variance = backend.namespace(dlog_w, near_x), dlog_w, batch.variance[:, part.channels]
+    xp, dl, variance = part.xp, dlog_w, batch.variance[:, part.channels]
     # 1. Through the softmax over k. Where one component is alone, its tau is exactly 1, and dl exactly 0.
     if batch.joint:
         dl = dlog_w.sum(axis=2, keepdims=True, dtype=backend.wide(near_x)).astype(near_x.dtype)  # (K, b, 1, S)
@@ -192,9 +183,9 @@ def posterior_backward(
         dl -= spare
     dl_sum = part.sums(dl)  # (K, P)
     # 2. Through the quadratic form.
-    u, dl_u = spare, dlog_w
-    xp.subtract(near_x, part.constant(batch.mean_, near_x), out=u)
-    u *= part.constant(batch.precision_, near_x)
+    u, dl_u, (mean, precision) = spare, dlog_w, (part.constant(a, near_x) for a in laid_out)
+    xp.subtract(near_x, mean, out=u)
+    u *= precision
     xp.multiply(dl, u, out=dl_u)
     dx_k -= dl_u
     dmean = part.sums(dl_u)  # (K, C)

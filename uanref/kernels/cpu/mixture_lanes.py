@@ -1,9 +1,9 @@
 """How a mixture's arithmetic lies in memory: lanes of numbers, each with its own copy of every constant.
 
-NumPy's loops over two arrays of one shape take a number in 0.2 ns. Where one of them repeats along an axis, as a channel's
-mean does along samples and space, the inner loops are short, or NumPy first copies the repeated numbers: twice the time.
-So the constants of a channel are laid out once for :data:`LANE` numbers (a few samples, or a few channels of a large one),
-and the blocks of samples are read as rows of such lanes.
+NumPy's loops over arrays of one shape take 0.2 ns for a number in the cache. Where one of them repeats along an axis, as
+a channel's mean does along samples and space, the inner loops are short, or NumPy first copies the repeated numbers:
+twice the time. So the constants of all channels are laid out once for :data:`LANE` numbers (a few samples, or a few
+channels of a large one), and a block of samples is read as rows of such lanes.
 
 A joint posterior, whose arithmetic mixes arrays with and without channels, and a device keep the shapes of the
 definition, ``(b, C, S)``, and broadcast.
@@ -24,13 +24,12 @@ T = TypeVar("T")
 
 # What NumPy's buffers hold, np.getbufsize(): loops over as many numbers use none.
 LANE = 8192
-# A block's buffers per component, and with them the constants, stay in the second-level cache (2 MiB) if each has this
-# share of BLOCK_BYTES.
+# A block's buffers stay in the second-level cache (2 MiB) if each has this share of BLOCK_BYTES.
 SHARE = 10
 CACHE_LINE = 64
 
 Constant: TypeAlias = list[Array]
-"""A constant per component and channel, laid out per group of channels: :meth:`Lanes.constant`."""
+"""A constant per component and channel, laid out for each group of channels: :meth:`Lanes.constants`."""
 
 
 class Block(NamedTuple):
@@ -42,7 +41,7 @@ class Block(NamedTuple):
 
 
 class Lanes:
-    """A batch ``x (N, C, S)``, cut into blocks.
+    """A batch ``x (N, C, S)``, cut into blocks that depend on its shape and dtype alone.
 
     Args:
         x: the batch.
@@ -52,12 +51,12 @@ class Lanes:
     Attributes:
         flat: whether blocks are rows of lanes, ``(rows, lane)``; else they are ``(b, C, S)``.
         groups: the channels of a lane: all of them, unless one sample's exceed it.
-        blocks: cover the batch, one group after the other. They depend on shapes and the dtype alone.
+        blocks: cover the batch, one group after the other.
     """
 
     def __init__(self, x: Array, components: int, joint: bool) -> None:
         samples, channels, spatial = x.shape
-        self.shape = x.shape
+        self.xp, self.shape = backend.namespace(x), x.shape
         self.flat = backend.name_of(x) == "numpy" and not joint
         width = min(channels, max(1, LANE // spatial)) if self.flat else channels
         self.groups = [slice(i, min(i + width, channels)) for i in range(0, channels, width)]
@@ -71,11 +70,15 @@ class Lanes:
         pairs = [(cut, group) for group in range(len(self.groups)) for cut in cuts]
         self.blocks = [Block(index, *pair) for index, pair in enumerate(pairs)]
 
-    def constant(self, a: Array) -> Constant:
-        """Lay out ``(K, C)`` to broadcast against blocks ``(K, ...)`` of each group."""
-        return [self.spread(a[:, group]) for group in self.groups]
+    def constants(self, *given: Array) -> list[Constant]:
+        """Lay out constants ``(K, C)`` to broadcast against blocks ``(K, ...)``."""
+        if not self.flat:
+            return [[per_channel(a, self.shape[2])] for a in given]
+        count, stacked = len(given), self.xp.stack(given).reshape(-1, given[0].shape[1])
+        groups = [self.spread(stacked[:, group]) for group in self.groups]
+        return [[laid_out.reshape(count, -1, *laid_out.shape[1:])[i] for laid_out in groups] for i in range(count)]
 
-    def spread(self, a: Array) -> Array:
+    def spread(self, a: Array, out: Array | None = None) -> Array:
         """Lay out ``(K, C')`` of one group, ``(K, 1, lane)``; ``(K, 1, 1)`` where a row of one channel is a lane."""
         spatial = self.shape[2]
         if not self.flat:
@@ -85,30 +88,35 @@ class Lanes:
         samples = a if spatial == 1 else a.repeat(spatial, axis=1)  # (K, C' S)
         if self.per_lane == 1:
             return samples[:, None]
-        shape = (len(a), self.per_lane, samples.shape[1])
-        (lane,) = empty_lines(1, shape, a)
-        lane[...] = samples[:, None]
-        return lane.reshape(len(a), 1, -1)
+        if out is None:
+            (out,) = empty_lines(1, (len(a), 1, self.per_lane * samples.shape[1]), a)
+        out.reshape(len(a), self.per_lane, -1)[...] = samples[:, None]
+        return out
 
     def walk(self, task: Callable[[Part], T]) -> list[list[T]]:
         """Return the task's results for the blocks of each group of channels."""
-        results = walk(
-            lambda at, scratch: task(Part(self, self.blocks[at.start], scratch)),
-            [slice(i, i + 1) for i in range(len(self.blocks))],
-            self.shape[0] * self.shape[1] * self.shape[2],
-        )
-        each = len(self.blocks) // len(self.groups)
-        return [results[i : i + each] for i in range(0, len(results), each)]
+        buffers: dict[tuple[int, str, tuple[int, ...]], list[Array]] = {}
+
+        def visit(at: slice, scratch: Scratch) -> T:
+            return task(Part(self, self.blocks[at.start], id(scratch), buffers))
+
+        each = [slice(i, i + 1) for i in range(len(self.blocks))]
+        results = walk(visit, each, math.prod(self.shape))
+        per_group = len(each) // len(self.groups)
+        return [results[i : i + per_group] for i in range(0, len(results), per_group)]
 
 
 class Part:
-    """One block, as a worker sees it."""
+    """One block, as the worker sees it that has it."""
 
-    def __init__(self, lanes: Lanes, block: Block, scratch: Scratch) -> None:
-        self.lanes, self.block, self.scratch = lanes, block, scratch
+    def __init__(
+        self, lanes: Lanes, block: Block, worker: int, buffers: dict[tuple[int, str, tuple[int, ...]], list[Array]]
+    ) -> None:
+        self.lanes, self.xp, self.block = lanes, lanes.xp, block
         self.channels = lanes.groups[block.group]
         self.count = min(block.samples.stop, lanes.shape[0]) - block.samples.start  # b
         self.rows = max(1, self.count // lanes.per_lane)
+        self._worker, self._buffers = worker, buffers
 
     def samples(self, a: Array, name: str) -> Array:
         """Return the block's part of ``a (N, C, S)``; on lanes, if need be, a copy in the buffer of that name."""
@@ -123,42 +131,49 @@ class Part:
 
     def target(self, a: Array) -> Array:
         """Return the block's part of ``a (N, C, S)``, contiguous, to write into."""
-        part = a[self.block.samples, self.channels]
-        return part.reshape(self.rows, -1) if self.lanes.flat else part  # a lane of several samples has all channels
+        if not self.lanes.flat:
+            return a[self.block.samples]
+        spatial, rows = self.lanes.shape[2], a.reshape(len(a), -1)
+        part = rows[self.block.samples, self.channels.start * spatial : self.channels.stop * spatial]
+        return part.reshape(self.rows, -1)
 
     def constant(self, laid_out: Constant, like: Array) -> Array:
-        """Return what :meth:`Lanes.constant` laid out, as long as a row of the block ``like``."""
-        return laid_out[self.block.group][..., : like.shape[-1]]
+        """Return what :meth:`Lanes.constants` laid out, as long as a row of the block ``like``."""
+        found = laid_out[self.block.group]
+        return found if found.shape[-1] <= like.shape[-1] else found[..., : like.shape[-1]]
+
+    def spread(self, a: Array, like: Array) -> Array:
+        """Lay out ``(K, C')`` as :meth:`Lanes.constants` does, for this block alone."""
+        lanes, out = self.lanes, None
+        if lanes.per_lane > 1:
+            (out,) = self.buffers("spread", 1, (len(a), 1, lanes.per_lane * math.prod(lanes.shape[1:])), a)
+        found = lanes.spread(a, out)
+        return found if found.shape[-1] <= like.shape[-1] else found[..., : like.shape[-1]]
 
     def buffers(self, name: str, count: int, shape: tuple[int, ...], like: Array) -> list[Array]:
-        """Return ``count`` uninitialized arrays; on the host they begin at lines of the cache: twice as fast."""
-        if backend.name_of(like) != "numpy":
-            return [self.scratch(f"{name} {i}", shape, like) for i in range(count)]
-        return _lines(self.scratch(name, (_room(count, shape, like),), like), count, shape)
+        """Return ``count`` uninitialized arrays, which the worker has from block to block."""
+        key = self._worker, name, shape
+        found = self._buffers.get(key)
+        if found is None:
+            found = self._buffers[key] = empty_lines(count, shape, like)
+        return found
 
     def sums(self, z: Array) -> Array:
         """Sum ``(K, ...)`` over the block's samples and space, ``-> (K, C')``: products with ones."""
         if not self.lanes.flat:
             return sum_samples(z)
-        ones = backend.namespace(z).ones((1, self.count), dtype=z.dtype)
-        over_samples = ones @ z.reshape(len(z), self.count, -1)  # (K, 1, C' S)
-        return sum_rows(over_samples.reshape(len(z), -1, self.lanes.shape[2]))
+        rows = z.reshape(len(z), self.count, -1)  # (K, b, C' S)
+        if self.count > 1:
+            rows = self.xp.ones((1, self.count), dtype=z.dtype) @ rows
+        return sum_rows(rows.reshape(len(z), -1, self.lanes.shape[2]))
 
 
 def empty_lines(count: int, shape: tuple[int, ...], like: Array) -> list[Array]:
-    """Return ``count`` uninitialized arrays on the host, which begin at lines of the cache."""
-    return _lines(backend.namespace(like).empty(_room(count, shape, like), dtype=like.dtype), count, shape)
-
-
-def _room(count: int, shape: tuple[int, ...], like: Array) -> int:
-    line = CACHE_LINE // like.dtype.itemsize
-    return line + count * line * -(-math.prod(shape) // line)
-
-
-def _lines(raw: Array, count: int, shape: tuple[int, ...]) -> list[Array]:
-    """Cut ``count`` arrays that begin at a line of the cache out of ``raw``."""
-    size, step = math.prod(shape), (raw.size - CACHE_LINE // raw.dtype.itemsize) // count
-    start = -raw.ctypes.data % CACHE_LINE // raw.dtype.itemsize
+    """Return ``count`` uninitialized arrays; on the host they begin at lines of the cache, which is twice as fast."""
+    xp, size, line = backend.namespace(like), math.prod(shape), CACHE_LINE // like.dtype.itemsize
+    step = line * -(-size // line)
+    raw = xp.empty(line + count * step, dtype=like.dtype)
+    start = -raw.ctypes.data % CACHE_LINE // like.dtype.itemsize if backend.name_of(like) == "numpy" else 0
     return [raw[i : i + size].reshape(shape) for i in range(start, start + count * step, step)]
 
 

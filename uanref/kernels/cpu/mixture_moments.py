@@ -14,8 +14,7 @@ def batch_moments(x: Array, mixture: MixtureArrays, eps: float) -> tuple[Array, 
     batch = Batch(x, mixture)
 
     def task(part: Part) -> tuple[Array, Array, Array]:
-        root_prior = batch.root_prior if batch.joint else batch.root_prior[:, part.channels]
-        return weighted_moments(part, part.samples(x, "x"), posterior(part, batch), root_prior)
+        return weighted_moments(part, batch, part.samples(x, "x"), posterior(part, batch))
 
     merged = [merge_moments(parts, x.dtype) for parts in batch.lanes.walk(task)]
     total, mean, variance = (joined([found[i] for found in merged]) for i in range(3))

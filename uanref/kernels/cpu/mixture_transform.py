@@ -24,8 +24,8 @@ def transform(
     if from_batch:
         batch.recall(moments.inverse_std)
     scale = moments.inverse_std * (rho if gamma is None else rho * gamma) / batch.root_prior  # (K, C)
-    mean_, scale_ = batch.lanes.constant(moments.mean), batch.lanes.constant(scale)
-    beta_ = None if beta is None else batch.lanes.constant(beta[None])
+    mean_, scale_ = batch.lanes.constants(moments.mean, scale)
+    beta_ = None if beta is None else batch.lanes.constants(beta[None])[0]
     y: Array = xp.empty(x.shape, dtype=x.dtype)
 
     def task(part: Part) -> None:
@@ -50,7 +50,7 @@ def transform_backward(
     """Serve :func:`uanref.norms.mixture_transform.transform_backward`, whose numbered steps these are."""
     batch, xp = Batch(x, mixture), backend.namespace(dy, x)
     batch.recall(moments.inverse_std)
-    mean_ = batch.lanes.constant(moments.mean)
+    mean_, *quadratic_ = batch.lanes.constants(moments.mean, batch.mean, 1.0 / batch.variance)
 
     def sums(part: Part) -> tuple[Array, Array, Array]:
         tau, x_b, dy_b = posterior(part, batch), part.samples(x, "x"), part.samples(dy, "dy")
@@ -72,12 +72,13 @@ def transform_backward(
     dm = -scale * moments.inverse_std * a  # (K, C)
     dv = -0.5 * scale * moments.inverse_std * moments.inverse_std * b  # (K, C)
 
-    direct_ = batch.lanes.constant(scale * moments.inverse_std / batch.root_prior)
-    from_batch = moments.total is not None and moments.alive is not None
+    direct, from_batch = scale * moments.inverse_std / batch.root_prior, moments.total is not None
     if from_batch:
         share = moments.alive / (moments.total * batch.root_prior + (1.0 - moments.alive))  # 1 / S_k, 0 for a dead one
-        dm_, dv_ = batch.lanes.constant(dm * share), batch.lanes.constant(dv * share)
-        dv_v_ = batch.lanes.constant(dv * share * moments.variance)
+        dm_w, dv_w = dm * share, dv * share
+        direct_, dm_, dv_, dv_v_ = batch.lanes.constants(direct, dm_w, dv_w, dv_w * moments.variance)
+    else:
+        (direct_,) = batch.lanes.constants(direct)
     dx: Array = xp.empty(x.shape, dtype=dy.dtype)
 
     def propagate(part: Part) -> tuple[Array, Array, Array]:
@@ -101,7 +102,7 @@ def transform_backward(
             dlog_w *= spare
         dlog_w *= tau
         # 4. Through the weights.
-        found = posterior_backward(part, batch, near_x, tau, dlog_w, dx_k, spare)
+        found = posterior_backward(part, batch, near_x, tau, dlog_w, dx_k, spare, quadratic_)
         dx_k.sum(axis=0, out=part.target(dx))
         return found
 
