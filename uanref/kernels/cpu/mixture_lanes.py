@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 # What NumPy's buffers hold, np.getbufsize(): loops over as many numbers use none.
 LANE = 8192
-# A block's buffers stay in the second-level cache (2 MiB) if each has this share of BLOCK_BYTES.
+# How many buffers of K times a block's size share BLOCK_BYTES.
 SHARE = 10
 CACHE_LINE = 64
 
@@ -74,24 +74,20 @@ class Lanes:
         """Lay out constants ``(K, C)`` to broadcast against blocks ``(K, ...)``."""
         if not self.flat:
             return [[per_channel(a, self.shape[2])] for a in given]
-        count, stacked = len(given), self.xp.stack(given).reshape(-1, given[0].shape[1])
-        groups = [self.spread(stacked[:, group]) for group in self.groups]
-        return [[laid_out.reshape(count, -1, *laid_out.shape[1:])[i] for laid_out in groups] for i in range(count)]
+        stacked = self.xp.stack(given)  # (constants, K, C)
+        groups = [self.spread(stacked[..., group]) for group in self.groups]
+        return [list(constant) for constant in zip(*groups, strict=True)]
 
-    def spread(self, a: Array, out: Array | None = None) -> Array:
-        """Lay out ``(K, C')`` of one group, ``(K, 1, lane)``; ``(K, 1, 1)`` where a row of one channel is a lane."""
-        spatial = self.shape[2]
+    def spread(self, a: Array) -> Array:
+        """Lay out ``(..., C')`` of one group, ``(..., 1, lane)``; ``(..., 1, 1)`` where a channel's row is a lane."""
+        spatial, channels = self.shape[2], a.shape[-1]
         if not self.flat:
             return per_channel(a, spatial)
         if spatial >= LANE:
-            return a[:, :, None]
-        samples = a if spatial == 1 else a.repeat(spatial, axis=1)  # (K, C' S)
-        if self.per_lane == 1:
-            return samples[:, None]
-        if out is None:
-            (out,) = empty_lines(1, (len(a), 1, self.per_lane * samples.shape[1]), a)
-        out.reshape(len(a), self.per_lane, -1)[...] = samples[:, None]
-        return out
+            return a[..., None]
+        (lane,) = empty_lines(1, (*a.shape[:-1], self.per_lane, channels, spatial), a)
+        lane[...] = a[..., None, :, None]
+        return lane.reshape(*a.shape[:-1], 1, -1)
 
     def walk(self, task: Callable[[Part], T]) -> list[list[T]]:
         """Return the task's results for the blocks of each group of channels."""
@@ -139,16 +135,11 @@ class Part:
 
     def constant(self, laid_out: Constant, like: Array) -> Array:
         """Return what :meth:`Lanes.constants` laid out, as long as a row of the block ``like``."""
-        found = laid_out[self.block.group]
-        return found if found.shape[-1] <= like.shape[-1] else found[..., : like.shape[-1]]
+        return _cut(laid_out[self.block.group], like)
 
     def spread(self, a: Array, like: Array) -> Array:
-        """Lay out ``(K, C')`` as :meth:`Lanes.constants` does, for this block alone."""
-        lanes, out = self.lanes, None
-        if lanes.per_lane > 1:
-            (out,) = self.buffers("spread", 1, (len(a), 1, lanes.per_lane * math.prod(lanes.shape[1:])), a)
-        found = lanes.spread(a, out)
-        return found if found.shape[-1] <= like.shape[-1] else found[..., : like.shape[-1]]
+        """Lay out ``(K, C')`` in the same way, for this block alone."""
+        return _cut(self.lanes.spread(a), like)
 
     def buffers(self, name: str, count: int, shape: tuple[int, ...], like: Array) -> list[Array]:
         """Return ``count`` uninitialized arrays, which the worker has from block to block."""
@@ -166,6 +157,10 @@ class Part:
         if self.count > 1:
             rows = self.xp.ones((1, self.count), dtype=z.dtype) @ rows
         return sum_rows(rows.reshape(len(z), -1, self.lanes.shape[2]))
+
+
+def _cut(laid_out: Array, like: Array) -> Array:
+    return laid_out if laid_out.shape[-1] <= like.shape[-1] else laid_out[..., : like.shape[-1]]
 
 
 def empty_lines(count: int, shape: tuple[int, ...], like: Array) -> list[Array]:
