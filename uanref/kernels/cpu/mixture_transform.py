@@ -72,7 +72,8 @@ def transform_backward(
     dm = -scale * moments.inverse_std * a  # (K, C)
     dv = -0.5 * scale * moments.inverse_std * moments.inverse_std * b  # (K, C)
 
-    direct, from_batch = scale * moments.inverse_std / batch.root_prior, moments.total is not None
+    direct = scale * moments.inverse_std / batch.root_prior  # (K, C)
+    from_batch = moments.total is not None
     if from_batch:
         share = moments.alive / (moments.total * batch.root_prior + (1.0 - moments.alive))  # 1 / S_k, 0 for a dead one
         dm_w, dv_w = dm * share, dv * share
@@ -84,7 +85,7 @@ def transform_backward(
     def propagate(part: Part) -> tuple[Array, Array, Array]:
         near_x, dy_b = near(part.samples(x, "x")), part.samples(dy, "dy")
         tau = posterior(part, batch, near_x)
-        dlog_w, dx_k, spare = part.buffers("propagate", 3, (batch.components, *near_x.shape), x)
+        dlog_w, dx_k, spare = buffers = part.buffers("propagate", 3, (batch.components, *near_x.shape), x)
         # 2. Directly: g i_k, times tau_k for dx, times tau_k (x - m_k) for d log w_k.
         xp.multiply(dy_b, part.constant(direct_, dy_b), out=dlog_w)
         xp.subtract(near_x, part.constant(mean_, near_x), out=spare)
@@ -102,7 +103,7 @@ def transform_backward(
             dlog_w *= spare
         dlog_w *= tau
         # 4. Through the weights.
-        found = posterior_backward(part, batch, near_x, tau, dlog_w, dx_k, spare, quadratic_)
+        found = posterior_backward(part, batch, near_x, tau, buffers, quadratic_)
         dx_k.sum(axis=0, out=part.target(dx))
         return found
 
