@@ -103,9 +103,7 @@ def part_moments(x, w):
     even = np.zeros((len(w), x.shape[1]))
     batch = mixture_blocks.Batch(x, (even, even, even + 1.0))
     ((found,),) = batch.lanes.walk(
-        lambda part: mixture_blocks.weighted_moments(
-            part, batch, part.samples(x, "x"), w.reshape(len(w), part.rows, -1)
-        )
+        lambda part: mixture_blocks.weighted_moments(part, batch, part.samples(x), w.reshape(len(w), part.rows, -1))
     )
     return found
 

@@ -83,7 +83,7 @@ def posterior(part: Part, batch: Batch, near_x: Array | None = None) -> Array:
     kept = batch.posteriors[part.block.number]
     if kept is not None:
         return kept
-    x = near(part.samples(batch.x, "x")) if near_x is None else near_x
+    x = near(part.samples(batch.x)) if near_x is None else near_x
     xp, shape, (mean_, scale_, peak_) = part.xp, (batch.components, *x.shape), batch.laid_out
     alone = batch.keeps and not batch.joint
     (e,) = empty_lines(1, shape, x) if alone else part.buffers("posterior", 1, shape, x)
@@ -135,7 +135,7 @@ def weighted_moments(part: Part, batch: Batch, x: Array, tau: Array) -> tuple[Ar
     """
     xp = part.xp
     product, centred = part.buffers("moments", 2, (batch.components, *x.shape), x)
-    root_prior = batch.root_prior if batch.joint else batch.root_prior[:, part.channels]
+    root_prior = batch.root_prior[:, part.channels]  # (K, P)
     total = part.sums(tau)  # (K, P)
     xp.multiply(tau, x, out=product)
     some = total + (total == 0)  # to divide by, never a reciprocal: that of a subnormal total is infinite

@@ -114,16 +114,10 @@ class Part:
         self.rows = max(1, self.count // lanes.per_lane)
         self._worker, self._buffers = worker, buffers
 
-    def samples(self, a: Array, name: str) -> Array:
-        """Return the block's part of ``a (N, C, S)``; on lanes, if need be, a copy in the buffer of that name."""
+    def samples(self, a: Array) -> Array:
+        """Return the block's part of ``a (N, C, S)``; on lanes a copy if it is not contiguous."""
         part = a[self.block.samples, self.channels]  # (b, C', S)
-        if not self.lanes.flat:
-            return part
-        if not part.flags.c_contiguous:
-            (copy,) = self.buffers(name, 1, part.shape, a)
-            copy[...] = part
-            part = copy
-        return part.reshape(self.rows, -1)
+        return part.reshape(self.rows, -1) if self.lanes.flat else part
 
     def target(self, a: Array) -> Array:
         """Return the block's part of ``a (N, C, S)``, contiguous, to write into."""
@@ -135,11 +129,11 @@ class Part:
 
     def constant(self, laid_out: Constant, like: Array) -> Array:
         """Return what :meth:`Lanes.constants` laid out, as long as a row of the block ``like``."""
-        return _cut(laid_out[self.block.group], like)
+        return laid_out[self.block.group][..., : like.shape[-1]]
 
     def spread(self, a: Array, like: Array) -> Array:
         """Lay out ``(K, C')`` in the same way, for this block alone."""
-        return _cut(self.lanes.spread(a), like)
+        return self.lanes.spread(a)[..., : like.shape[-1]]
 
     def buffers(self, name: str, count: int, shape: tuple[int, ...], like: Array) -> list[Array]:
         """Return ``count`` uninitialized arrays, which the worker has from block to block."""
@@ -153,14 +147,9 @@ class Part:
         """Sum ``(K, ...)`` over the block's samples and space, ``-> (K, C')``: products with ones."""
         if not self.lanes.flat:
             return sum_samples(z)
-        rows = z.reshape(len(z), self.count, -1)  # (K, b, C' S)
-        if self.count > 1:
-            rows = self.xp.ones((1, self.count), dtype=z.dtype) @ rows
-        return sum_rows(rows.reshape(len(z), -1, self.lanes.shape[2]))
-
-
-def _cut(laid_out: Array, like: Array) -> Array:
-    return laid_out if laid_out.shape[-1] <= like.shape[-1] else laid_out[..., : like.shape[-1]]
+        ones = self.xp.ones((1, self.count), dtype=z.dtype)
+        over_samples = ones @ z.reshape(len(z), self.count, -1)  # (K, 1, C' S)
+        return sum_rows(over_samples.reshape(len(z), -1, self.lanes.shape[2]))
 
 
 def empty_lines(count: int, shape: tuple[int, ...], like: Array) -> list[Array]:

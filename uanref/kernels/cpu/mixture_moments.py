@@ -14,7 +14,7 @@ def batch_moments(x: Array, mixture: MixtureArrays, eps: float) -> tuple[Array, 
     batch = Batch(x, mixture)
 
     def task(part: Part) -> tuple[Array, Array, Array]:
-        return weighted_moments(part, batch, part.samples(x, "x"), posterior(part, batch))
+        return weighted_moments(part, batch, part.samples(x), posterior(part, batch))
 
     merged = [merge_moments(parts, x.dtype) for parts in batch.lanes.walk(task)]
     total, mean, variance = (joined([found[i] for found in merged]) for i in range(3))

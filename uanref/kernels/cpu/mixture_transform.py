@@ -29,7 +29,7 @@ def transform(
     y: Array = xp.empty(x.shape, dtype=x.dtype)
 
     def task(part: Part) -> None:
-        tau, x_b, out = posterior(part, batch), part.samples(x, "x"), part.target(y)
+        tau, x_b, out = posterior(part, batch), part.samples(x), part.target(y)
         (term,) = part.buffers("term", 1, (batch.components, *x_b.shape), x)
         xp.subtract(x_b, part.constant(mean_, x_b), out=term)
         term *= part.constant(scale_, x_b)
@@ -53,7 +53,7 @@ def transform_backward(
     mean_, *quadratic_ = batch.lanes.constants(moments.mean, batch.mean, 1.0 / batch.variance)
 
     def sums(part: Part) -> tuple[Array, Array, Array]:
-        tau, x_b, dy_b = posterior(part, batch), part.samples(x, "x"), part.samples(dy, "dy")
+        tau, x_b, dy_b = posterior(part, batch), part.samples(x), part.samples(dy)
         dy_tau, centred = part.buffers("sums", 2, (batch.components, *x_b.shape), x)
         xp.multiply(tau, dy_b, out=dy_tau)
         a = part.sums(dy_tau)
@@ -83,7 +83,7 @@ def transform_backward(
     dx: Array = xp.empty(x.shape, dtype=dy.dtype)
 
     def propagate(part: Part) -> tuple[Array, Array, Array]:
-        near_x, dy_b = near(part.samples(x, "x")), part.samples(dy, "dy")
+        near_x, dy_b = near(part.samples(x)), part.samples(dy)
         tau = posterior(part, batch, near_x)
         dlog_w, dx_k, spare = buffers = part.buffers("propagate", 3, (batch.components, *near_x.shape), x)
         # 2. Directly: g i_k, times tau_k for dx, times tau_k (x - m_k) for d log w_k.
