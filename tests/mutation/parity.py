@@ -204,7 +204,11 @@ def _given() -> list[Case]:
 # --- all cases ---------------------------------------------------------------------------------------
 
 
-MIXTURES = ("norms.mixture_moments.batch_moments", "norms.mixture_transform.transform")
+MIXTURES = (
+    "norms.mixture_moments.batch_moments",
+    "norms.mixture_transform.transform",
+    "norms.mixture_transform.transform_backward",
+)
 LANE = 16
 LANES = [  # rows of several samples and a rest, in two blocks; groups of channels, the last one smaller; long rows
     Sizes(23, 2, 3, 3),

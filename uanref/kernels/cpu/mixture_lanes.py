@@ -60,20 +60,17 @@ class Lanes:
         self.flat = backend.name_of(x) == "numpy" and not joint
         width = min(channels, max(1, LANE // spatial)) if self.flat else channels
         self.groups = [slice(i, min(i + width, channels)) for i in range(0, channels, width)]
-        cuts = sample_blocks(x, SHARE * components * width * spatial)
-        step = cuts[0].stop
+        step = sample_blocks(x, SHARE * components * width * spatial)[0].stop
         self.per_lane = max(1, min(LANE // (width * spatial), step)) if self.flat else 1  # samples
-        if self.per_lane > 1:  # whole lanes, and what is left of the batch
-            step, whole = step - step % self.per_lane, samples - samples % self.per_lane
-            cuts = [slice(i, min(i + step, whole)) for i in range(0, whole, step)]
-            cuts += [slice(whole, samples)] if whole < samples else []
+        # Whole lanes, and what is left of the batch.
+        step, whole = step - step % self.per_lane, samples - samples % self.per_lane
+        cuts = [slice(i, min(i + step, whole)) for i in range(0, whole, step)]
+        cuts += [slice(whole, samples)] if whole < samples else []
         pairs = [(cut, group) for group in range(len(self.groups)) for cut in cuts]
         self.blocks = [Block(number, *pair) for number, pair in enumerate(pairs)]
 
     def constants(self, *given: Array) -> list[Constant]:
         """Lay out constants ``(K, C)`` to broadcast against blocks ``(K, ...)``."""
-        if not self.flat:
-            return [[per_channel(a, self.shape[2])] for a in given]
         stacked = self.xp.stack(given)  # (constants, K, C)
         groups = [self.spread(stacked[..., group]) for group in self.groups]
         return [list(constant) for constant in zip(*groups, strict=True)]
@@ -94,9 +91,9 @@ class Lanes:
         buffers: dict[tuple[int, str, tuple[int, ...]], list[Array]] = {}
 
         def visit(at: slice, scratch: Scratch) -> T:
-            return task(Part(self, self.blocks[at.start], id(scratch), buffers))
+            return task(Part(self, self.blocks[at.stop], id(scratch), buffers))
 
-        each = [slice(i, i + 1) for i in range(len(self.blocks))]
+        each = [slice(number) for number in range(len(self.blocks))]
         results = walk(visit, each, math.prod(self.shape))
         per_group = len(each) // len(self.groups)
         return [results[i : i + per_group] for i in range(0, len(results), per_group)]
