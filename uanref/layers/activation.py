@@ -76,6 +76,7 @@ def sigmoid_backward(dy: Array, x: Array) -> Array:
     return dx
 
 
+@accelerated
 def gelu(x: Array) -> tuple[Array, Array]:
     """Return ``f(x) = x Phi(x)`` and ``f'(x) = Phi(x) + x phi(x)``: erf and erfcx are the dearest steps of both."""
     xp = backend.namespace(x)
@@ -89,6 +90,13 @@ def gelu(x: Array) -> tuple[Array, Array]:
     y = xp.where(low > -1.0, low * centre, near * tail * bell)
     slope = xp.where(low > -1.0, centre, tail * bell) + near * bell * (1.0 / math.sqrt(2.0 * math.pi))
     return y.astype(x.dtype), slope.astype(x.dtype)
+
+
+@accelerated
+def gelu_backward(dy: Array, slope: Array) -> Array:
+    """Return ``f'(x) dy``."""
+    dx: Array = slope * dy
+    return dx
 
 
 def gaussian(x: Array) -> Array:
@@ -226,5 +234,4 @@ class GELU(Layer):
     def backward(self, dy: Array) -> Array:
         """Return ``(Phi(x) + x phi(x)) dy``."""
         (slope,) = self._take(dy)
-        dx: Array = slope * dy
-        return dx
+        return gelu_backward(dy, slope)

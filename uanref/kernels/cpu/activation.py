@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
+from uanref.kernels.cpu.gelu import gelu_float32
 from uanref.kernels.cpu.selection import choose
 
 
@@ -20,6 +21,13 @@ def leaky_relu_backward(dy: Array, y: Array, slope: float) -> Array:
     if backend.name_of(y) == "numpy" and y.min() == y.min():
         return dx
     return choose(y == y, dx, y)
+
+
+def gelu(x: Array) -> tuple[Array, Array]:
+    """Serve :func:`uanref.layers.activation.gelu` for float32 on the host."""
+    if x.dtype != "float32" or backend.name_of(x) != "numpy":
+        return NotImplemented
+    return gelu_float32(x)
 
 
 def _leak(dy: Array, slope: float) -> Array:
