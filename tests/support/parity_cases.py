@@ -323,6 +323,18 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return rng.standard_normal(s.x), rng.standard_normal(s.x), float(rng.choice([0.0, 0.1, 1.0]))
 
 
+@case("layers.activation.gelu")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """In the middle, in the tail, or with some numbers far out."""
+    x = rng.choice([1.0, 3.0, 8.0]) * rng.standard_normal(s.x)
+    return (np.where(rng.random(s.x) < 0.1 * s.joint, rng.choice([-1e30, -13.0, 40.0], s.x), x),)
+
+
+@case("layers.activation.gelu_backward")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return rng.standard_normal(s.x), rng.standard_normal(s.x)
+
+
 @case("layers.dropout.drop")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return rng.standard_normal(s.x), rng.random(s.x) < 0.7, 0.3

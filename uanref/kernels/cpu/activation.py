@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.gelu import gelu_float32
+from uanref.kernels.cpu.gelu import gelu_float32, product
 from uanref.kernels.cpu.selection import choose
 
 
@@ -24,10 +24,17 @@ def leaky_relu_backward(dy: Array, y: Array, slope: float) -> Array:
 
 
 def gelu(x: Array) -> tuple[Array, Array]:
-    """Serve :func:`uanref.layers.activation.gelu` for float32 on the host."""
-    if x.dtype != "float32" or backend.name_of(x) != "numpy":
+    """Serve :func:`uanref.layers.activation.gelu` in float32 on the host."""
+    if backend.name_of(x) != "numpy" or x.dtype != "float32":
         return NotImplemented
     return gelu_float32(x)
+
+
+def gelu_backward(dy: Array, slope: Array) -> Array:
+    """Serve :func:`uanref.layers.activation.gelu_backward`."""
+    if backend.name_of(dy) != "numpy":
+        return slope * dy
+    return product(slope, dy)
 
 
 def _leak(dy: Array, slope: float) -> Array:
