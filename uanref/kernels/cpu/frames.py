@@ -2,8 +2,8 @@
 
 A window's maximum is the maximum over its rows of the maxima over its columns. Where the width is a whole number of
 strides, place v of every window in every row of every image is one slice of memory, ``flat[v::stride]``: one operation
-with one inner loop, where a slice of each row would be a short loop by itself. A :class:`Frame` has such a width, and is
-filled from the image; an image that its windows tile is its own frame. Rows are moved whole, each as one item of memory.
+with one inner loop, where a slice of each row would be a short loop by itself. A :class:`Frame` has such a width and is
+filled from the image; an image that its windows tile is its own frame. Rows are moved whole, each as one item.
 """
 
 from __future__ import annotations
@@ -49,11 +49,17 @@ class Frame(NamedTuple):
         """Whether every pixel lies in exactly one window."""
         return self.is_image and self.kernel == self.stride
 
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether most of what the frame gives is of no window: few windows, which overlap."""
+        return self.strides[0] * self.strides[1] > 2 * self.windows[0] * self.windows[1]
+
     def inside(self) -> tuple[Any, Any]:
         """Return where frame and image overlap: the slices of the frame, and those of the image."""
         sizes = [min(n, f - m) for n, f, m in zip(self.image, self.size, self.margins, strict=True)]
         framed = (slice(m, m + n) for m, n in zip(self.margins, sizes, strict=True))
-        return (..., *framed), (..., *(slice(0, n) for n in sizes))
+        image = (slice(0, n) for n in sizes)
+        return (..., *framed), (..., *image)
 
 
 def frame(window: Any, shape: tuple[int, ...]) -> Frame:
@@ -61,7 +67,7 @@ def frame(window: Any, shape: tuple[int, ...]) -> Frame:
     windows = window.positions(shape)
     spans = (n - 1 - -k // s for n, k, s in zip(windows, window.kernel, window.stride, strict=True))
     top, _, left, _ = window.margins
-    return Frame(window.kernel, window.stride, windows, tuple(spans), (top, left), tuple(shape[2:]))  # type: ignore[arg-type]
+    return Frame(window.kernel, window.stride, windows, (next(spans), next(spans)), (top, left), (shape[2], shape[3]))
 
 
 def lay(x: Array, of: Frame, around: float, scratch: Scratch) -> Array:

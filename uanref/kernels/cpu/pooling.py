@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -14,15 +15,17 @@ from uanref.kernels.cpu.frames import columns, crop, frame, from_columns, from_r
 
 Window: TypeAlias = Any
 """A :class:`uanref.layers.window.Window`, of dilation 1."""
+_kept = threading.local()
+"""Each thread's buffers for small images, a few MiB at most: fresh memory would cost more than all that is computed."""
 NUMBERS = 8
 """So many times its pixels a sample takes on both ways, for blocks that stay in the second-level cache."""
 
 
 def max_pool(x: Array, window: Window) -> Array:
     """Serve :func:`uanref.layers.pooling.max_pool`."""
-    if backend.name_of(x) != "numpy":
-        return places.max_pool(x, window)
     of = frame(window, x.shape)
+    if backend.name_of(x) != "numpy" or of.is_wasteful:
+        return places.max_pool(x, window)
     y: Array = backend.namespace(x).empty((*x.shape[:2], *of.windows), dtype=x.dtype)
 
     def task(block: slice, scratch: Scratch) -> None:
@@ -36,9 +39,9 @@ def max_pool(x: Array, window: Window) -> Array:
 
 def max_pool_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
     """Serve :func:`uanref.layers.pooling.max_pool_backward`."""
-    if backend.name_of(x) != "numpy":
-        return places.max_pool_backward(dy, x, y, window)
     xp, of = backend.namespace(x, dy), frame(window, x.shape)
+    if backend.name_of(x) != "numpy" or of.is_wasteful:
+        return places.max_pool_backward(dy, x, y, window)
     dx: Array = xp.empty(x.shape, dtype=x.dtype)
 
     def task(block: slice, scratch: Scratch) -> None:
@@ -48,7 +51,7 @@ def max_pool_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
             dx[block] = places.max_pool_backward(dy[block], x[block], y[block], window)
             return
         laid = lay(x[block], of, -math.inf, scratch)
-        seen = columns([xp.ascontiguousarray(plane) for plane in planes(laid, of)], of)
+        seen = columns([_copy(plane, f"plane {i}", scratch) for i, plane in enumerate(planes(laid, of))], of)
         of_rows = _largest(seen, scratch("of rows", seen[0].shape, x))
         d_rows = from_rows(_shares(gradient, maxima, rows(of_rows, of, scratch), scratch, "of row"), of, scratch)
         shares = _shares(d_rows, of_rows, seen, scratch, "of column")
@@ -61,6 +64,12 @@ def max_pool_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
 
     _each(task, x)
     return dx
+
+
+def _copy(z: Array, name: str, scratch: Scratch) -> Array:
+    made = scratch(name, z.shape, z)
+    made[...] = z
+    return made
 
 
 def _largest(of: list[Array], out: Array) -> Array:
@@ -81,9 +90,11 @@ def _shares(given: Array, largest: Array, of: list[Array], scratch: Scratch, nam
     xp, left = backend.namespace(given), given.view(f"i{given.dtype.itemsize}")
     found = []
     for i, one in enumerate(of[:-1]):
-        is_largest = xp.equal(one, largest[: one.size]).view("int8")
+        is_largest = scratch("is largest", one.shape, given[:0].view("bool"))
+        xp.equal(one, largest[: one.size], out=is_largest)
         mask, taken = (scratch(part, one.shape, left) for part in ("mask", f"{name} {i}"))
-        mask[...] = xp.negative(is_largest, out=is_largest)
+        signs = is_largest.view("int8")
+        mask[...] = xp.negative(signs, out=signs)  # all bits, or none
         xp.bitwise_and(left[: one.size], mask, out=taken)
         left = xp.bitwise_xor(left[: one.size], taken, out=scratch(f"{name} left", one.shape, left))
         found.append(taken.view(given.dtype))
@@ -133,9 +144,11 @@ def _sum(of: list[Array], out: Array) -> Array:
 
 
 def _each(task: Callable[[slice, Scratch], None], x: Array) -> None:
-    """Run ``task`` for every block of x; a single one needs no walk."""
+    """Run ``task`` for every block of x; a single one needs no walk, and finds the buffers of the one before."""
     blocks = sample_blocks(x, NUMBERS * math.prod(x.shape[1:]))
     if len(blocks) > 1:
         walk(task, blocks, x.size)
-    else:
-        task(blocks[0], Scratch())
+        return
+    if not hasattr(_kept, "scratch"):
+        _kept.scratch = Scratch()
+    task(blocks[0], _kept.scratch)
