@@ -101,6 +101,12 @@ CHOSEN: dict[str, Draw] = {  # versions that choose between numbers, which need 
     ),
 }
 
+DIGITS_KEPT: dict[str, Draw] = {  # versions that promise every digit of every entry in float32
+    "layers.activation.gelu": lambda rng, s: (
+        np.concatenate([np.linspace(-13.0, -2.0, 331), np.linspace(0.1, 13, 80)]),
+    )
+}
+
 FAR, STEPS = 1e4, 2e-3
 """Where float32 numbers lie 1e-3 apart, samples that spread over few of them: a rounded mean is far from the middle."""
 
@@ -173,7 +179,9 @@ GIVEN: dict[str, Draw] = {
     "hardly alive": _hardly_alive,
     "hardly any prior": _hardly_any_prior,
     "an outlier": _outlier,
-} | {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
+}
+GIVEN |= {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
+GIVEN |= {f"every digit, {path}": draw for path, draw in DIGITS_KEPT.items()}
 CORRECTED = (  # whose versions correct a rounded mean, so that they are held to more digits than their definitions have
     "norms.group.forward",
     "norms.standardize.channel_moments",
@@ -194,6 +202,8 @@ def _given() -> list[Case]:
         found.append(Case("norms.mixture_transform.transform", small, 0, "float64", "C", given=given))
     for path, t in itertools.product(CHOSEN, types):
         found.append(Case(path, small, 0, t, "C", given=f"neither finite nor zero, {path}"))
+    for path in DIGITS_KEPT:
+        found.append(Case(path, small, 0, "float32", "C", given=f"every digit, {path}"))
     for path, sizes in itertools.product(CORRECTED, (Sizes(3, 2, 700, 3), Sizes(5, 4, 40, 2))):
         found.append(Case(path, sizes, 0, "float32", "C", given=f"far from 0, {path}"))
     return found
@@ -224,6 +234,8 @@ def check(case: Case) -> None:
     with surroundings(case), opened(case.device) as device:
         if case.given.startswith("neither"):
             return _assert_chosen(case)
+        if case.given.startswith("every digit"):
+            return _assert_every_digit(case)
         assert_parity(case.path, case.arguments, case.dtype, case.layout, device)
         if case.given.startswith("far"):
             _assert_digits(case)
@@ -236,6 +248,17 @@ def _assert_chosen(case: Case) -> None:
     given = [changed(argument, lambda a: a.astype(case.dtype)) for argument in case.arguments]
     with backend.plain(), np.errstate(all="ignore"):
         np.testing.assert_array_equal(version(*given), definition(*given))
+
+
+def _assert_every_digit(case: Case) -> None:
+    """Hold a version in float32 to its definition in float64, entry by entry, however small."""
+    definition = DEFINITIONS[case.path]
+    (version,) = kernels.versions(definition.__module__, definition.__name__, "numpy")
+    given = [changed(argument, lambda a: a.astype(case.dtype)) for argument in case.arguments]
+    with backend.plain():
+        exact = results(definition(*(changed(argument, lambda a: a.astype("float64")) for argument in given)))
+    for one, right in zip(results(version(*given)), exact, strict=True):
+        np.testing.assert_allclose(one, right, rtol=4 * np.finfo(case.dtype).eps, atol=0)
 
 
 def _assert_digits(case: Case) -> None:

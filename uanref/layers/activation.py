@@ -220,8 +220,8 @@ class GELU(Layer):
 
     Below -1 the sum in :math:`\Phi` cancels; there :math:`\Phi(x) = \frac12 e^{-x^2/2} \mathrm{erfcx}(-x / \sqrt 2)`
     with :math:`\mathrm{erfcx}(a) = e^{a^2} (1 - \mathrm{erf}(a))`. On the host the relative error of f is at most 4
-    machine epsilons wherever f is a normal number. So is that of f' for x > 0 and -37 < x < -2; in between, about its
-    zero at -0.75, the error is as small beside the larger of its two terms. float32 is computed in float64.
+    machine epsilons wherever f is a normal number. So is that of f' for x > 0 and -37 < x < -2 (in float32 -13 < x); in
+    between, about its zero at -0.75, the error is as small beside the larger of its two terms.
     """
 
     def forward(self, x: Array) -> Array:

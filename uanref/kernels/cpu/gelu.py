@@ -25,9 +25,11 @@ from uanref import backend
 from uanref.backend import Array
 from uanref.kernels.cpu.blocks import Scratch, walk
 
-P = (69.18175711315455, 34.50606674227615, 8.895854555340417, 0.9991660554234382)
-Q = (86.70647804773196, 82.73540149422674, 36.985785966540085, 8.864864606508204, 1.0)
-"""Coefficients of a^0, a^1 ...: Q / (a Q + P) is R to 4.4e-8 of itself for 0 <= a <= 14.5.
+P, P3 = (69.18175711315455, 34.50606674227615, 8.895854555340417), 0.9991660554234382
+Q = (86.70647804773196, 82.73540149422674, 36.985785966540085, 8.864864606508204)
+"""Coefficients of a^0, a^1 ...; P3 is that of a^3 in P, and that of a^4 in Q is 1.
+
+Q / (a Q + P) is R to 4.4e-8 of itself for 0 <= a <= 14.5.
 
 No P and Q of these degrees have a smaller largest error. They come from linear least squares for P - r Q = 0 at 400
 places (R by mpmath with 40 digits), solved again and again, each place divided by the Q before and weighted by its own
@@ -102,7 +104,7 @@ def _near(x: Array, a: Array, y: Array, slope: Array, rows: Array) -> None:
     """Do as :func:`_run` for ``|x| = a <= FAR``; ``rows[1:]`` may be overwritten."""
     xp = backend.namespace(x)
     bell, q, p, side = rows[1:5, : x.size]
-    (half,), (density,) = _numbers((-0.5,), "d"), _numbers((DENSITY,), "f")
+    (half,), (density, lead) = _numbers((-0.5,), "d"), _numbers((DENSITY, P3), "f")
     exact = rows[5:].reshape(-1).view("float64")[: x.size]
     # 1. The density.
     exact[...] = a
@@ -111,8 +113,8 @@ def _near(x: Array, a: Array, y: Array, slope: Array, rows: Array) -> None:
     bell[...] = xp.exp(exact, exact)
     xp.multiply(bell, density, bell)
     # 2. Its product with R = Q / (a Q + P).
-    _polynomial(Q, a, q)
-    _polynomial(P, a, p)
+    _horner(a, Q, a, q)
+    _horner(xp.multiply(a, lead, p), P, a, p)
     xp.multiply(a, q, side)
     side += p
     q /= side
@@ -129,19 +131,19 @@ def _near(x: Array, a: Array, y: Array, slope: Array, rows: Array) -> None:
 def _far(x: Array) -> tuple[Array, Array]:
     """Return f(x) and f'(x) for far x in float64; at plus and minus infinity the limits, at NaN NaN."""
     xp = backend.namespace(x)
-    low = xp.clip(x, -20.0, 0.0)
-    bell = DENSITY * xp.exp(-0.5 * low * low)
-    q, p = (_polynomial(coefficients, -low, xp.empty_like(low)) for coefficients in (Q, P))
-    ratio = q / (p - low * q)
-    return xp.where(x > 0, x, low * ratio * bell), xp.where(x > 0, 1.0, (ratio + low) * bell)
+    a = xp.clip(-x, 0.0, 20.0)
+    bell = DENSITY * xp.exp(-0.5 * a * a)
+    q, p = _horner(a, Q, a, xp.empty_like(a)), _horner(P3 * a, P, a, xp.empty_like(a))
+    ratio = q / (a * q + p)
+    return xp.where(x > 0, x, -a * ratio * bell), xp.where(x > 0, 1.0, (ratio - a) * bell)
 
 
-def _polynomial(coefficients: tuple[float, ...], a: Array, out: Array) -> Array:
-    """Return ``sum_i c_i a^i`` in ``out``, of rank 1 as a."""
+def _horner(first: Array, coefficients: tuple[float, ...], a: Array, out: Array) -> Array:
+    """Return ``c_0 + a (c_1 + a (... + a (c_n + first)))`` in ``out``."""
     xp = backend.namespace(a)
-    *rest, second, last = _numbers(coefficients, a.dtype.char)
-    xp.add(xp.multiply(a, last, out) if coefficients[-1] != 1.0 else a, second, out)
-    for coefficient in reversed(rest):
+    *others, last = _numbers(coefficients, a.dtype.char)
+    xp.add(first, last, out)
+    for coefficient in reversed(others):
         xp.multiply(out, a, out)
         xp.add(out, coefficient, out)
     return out

@@ -77,7 +77,7 @@ def _of_labels(log_p: Array, labels: Array, label_smoothing: float, spare: Array
     if of_label:
         total += of_label * float(log_p[xp.arange(len(labels)), labels].sum(dtype="float64"))
     if of_each:
-        total += of_each * float(log_p.sum(axis=1).sum(dtype="float64"))
+        total += of_each * float(log_p.sum(dtype="float64"))
     return total
 
 
