@@ -247,6 +247,8 @@ def images(rng: np.random.Generator, s: Sizes, window: Window) -> tuple[int, int
         max(1, d * (k - 1) + 1 - a - b) + int(rng.integers(0, 6))
         for k, d, a, b in zip(window.kernel, window.dilation, window.margins[::2], window.margins[1::2], strict=True)
     )
+    if window.kernel == window.stride and rng.uniform() < 0.6:  # whole windows
+        down, across = (-(-size // k) * k for size, k in zip((down, across), window.kernel, strict=True))
     return s.samples, s.channels, down, across
 
 
@@ -281,7 +283,10 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 
 
 def pool(rng: np.random.Generator) -> Window:
+    """A window of a pooling, by turns one whose places overlap, reach outside, or tile the image."""
     kernel = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    if rng.uniform() < 0.4:
+        return Window(kernel, kernel, (1, 1), (0, 0, 0, 0))
     margins = int(rng.integers(0, kernel[0] // 2 + 1)), int(rng.integers(0, kernel[1] // 2 + 1))
     stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     return Window(kernel, stride, (1, 1), (margins[0], margins[0], margins[1], margins[1]))

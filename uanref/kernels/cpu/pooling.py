@@ -15,8 +15,16 @@ from uanref.kernels.cpu.frames import columns, crop, frame, from_columns, from_r
 
 Window: TypeAlias = Any
 """A :class:`uanref.layers.window.Window`, of dilation 1."""
-_kept = threading.local()
-"""Each thread's buffers for small images, a few MiB at most: fresh memory would cost more than all that is computed."""
+
+
+class _Kept(threading.local):
+    """Each thread's buffers for small images, a few MiB at most: fresh memory would cost as much as the arithmetic."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
+_kept = _Kept()
 NUMBERS = 8
 """So many times its pixels a sample takes on both ways, for blocks that stay in the second-level cache."""
 
@@ -148,7 +156,5 @@ def _each(task: Callable[[slice, Scratch], None], x: Array) -> None:
     blocks = sample_blocks(x, NUMBERS * math.prod(x.shape[1:]))
     if len(blocks) > 1:
         walk(task, blocks, x.size)
-        return
-    if not hasattr(_kept, "scratch"):
-        _kept.scratch = Scratch()
-    task(blocks[0], _kept.scratch)
+    else:
+        task(blocks[0], _kept.scratch)
