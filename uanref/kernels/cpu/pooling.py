@@ -20,8 +20,7 @@ Window: TypeAlias = Any
 class _Kept(threading.local):
     """Each thread's buffers for small images, a few MiB at most: fresh memory would cost as much as the arithmetic."""
 
-    def __init__(self) -> None:
-        self.scratch = Scratch()
+    scratch: Scratch | None = None
 
 
 _kept = _Kept()
@@ -157,4 +156,5 @@ def _each(task: Callable[[slice, Scratch], None], x: Array) -> None:
     if len(blocks) > 1:
         walk(task, blocks, x.size)
     else:
+        _kept.scratch = _kept.scratch or Scratch()
         task(blocks[0], _kept.scratch)
