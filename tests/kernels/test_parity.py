@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.arrays import LAYOUTS
 from support.definitions import changed, exactly, results
 from support.devices import Device
-from support.layouts import on_device
+from support.layouts import laid_out, on_device
 from support.parity_cases import CASES, Sizes
 
 import uanref
@@ -90,15 +90,6 @@ def test_versions_have_their_definition_s_signature(where: str) -> None:
 
 
 # --- equal ------------------------------------------------------------------------------------------
-
-
-def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
-    """Return the same numbers on the host in another order of memory."""
-    if array.ndim == 0 or layout == "C":
-        return array.copy()
-    if layout == "F":
-        return np.asfortranarray(array)
-    return np.repeat(array, 2, axis=-1)[..., ::2] if layout == "strided" else array[::-1].copy()[::-1]
 
 
 def scale(array: np.ndarray) -> float:

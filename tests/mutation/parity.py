@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from kernels.test_parity import DEFINITIONS, LARGE, assert_parity, changed, results
 from support.arrays import LAYOUTS
+from support.definitions import widened
 from support.devices import opened
 from support.parity_cases import CASES, Draw, Sizes
 
@@ -102,6 +103,35 @@ CHOSEN: dict[str, Draw] = {  # versions that choose between numbers, which need 
         np.array([[[[1.0, np.nan, 2.0, -np.inf]]]]),
         np.array([[[[np.nan, 2.0]]]]),
         Window((1, 2), (1, 2), (1, 1), (0, 0, 0, 0)),
+    ),
+}
+
+INF, NAN = np.inf, np.nan
+# Versions that promise every digit of every entry in float32, or are given what makes an entry infinite or NaN.
+DIGITS_KEPT: dict[str, tuple[str, Draw]] = {
+    "GELU": (
+        "layers.activation.gelu",
+        lambda rng, s: (np.concatenate([np.linspace(-13.0, -2.0, 331), np.linspace(0.1, 13, 80)]),),
+    ),
+    "a class ruled out": (
+        "losses.cross_entropy",
+        lambda rng, s: (np.array([[2.0, -INF, 1.0], [0.5, 3.0, -INF]]), np.array([2, 0]), 0.0),
+    ),
+    "a class ruled out, all smooth": (
+        "losses.cross_entropy",
+        lambda rng, s: (np.array([[2.0, -INF, 1.0]]), np.array([1]), 1.0),
+    ),
+    "a class ruled out, soft": (
+        "losses.cross_entropy",
+        lambda rng, s: (np.array([[2.0, -INF, 1.0]]), np.array([[0.25, 0.0, 0.75]]), 0.0),
+    ),
+    "a class ruled out but meant": (
+        "losses.cross_entropy",
+        lambda rng, s: (np.array([[2.0, -INF, 1.0]]), np.array([[0.25, 0.5, 0.25]]), 0.0),
+    ),
+    "no softmax and no target": (
+        "losses.cross_entropy",
+        lambda rng, s: (np.array([[2.0, -INF, 1.0], [NAN, 1.0, 2.0]]), np.array([[0.25, 0.0, 0.75], [0.0] * 3]), 0.0),
     ),
 }
 
@@ -223,6 +253,8 @@ GIVEN: dict[str, Draw] = {
     "pointwise": _convolved(Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),
     "a wide window": _pooled(Window((5, 4), (2, 3), (1, 1), (2, 2, 2, 2)), 7, 6),
     "a window wider than the image": _pooled(Window((4, 4), (1, 1), (1, 1), (2, 2, 2, 2)), 1, 1),
+    "windows that end before the image": _pooled(Window((3, 3), (3, 3), (1, 1), (1, 1, 1, 1)), 6, 6),
+    "wide windows in wider steps": _pooled(Window((1, 3), (2, 3), (1, 1), (0, 0, 0, 0)), 4, 6),
     "a subnormal weight": _subnormal,
     "hardly alive": _hardly_alive,
     "hardly any prior": _hardly_any_prior,
@@ -231,7 +263,9 @@ GIVEN: dict[str, Draw] = {
     "a far channel": _mixed,
     "a square that overflows": _overflowing,
     "an outlier": _outlier,
-} | {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
+}
+GIVEN |= {f"neither finite nor zero, {path}": draw for path, draw in CHOSEN.items()}
+GIVEN |= {f"every digit, {name}": draw for name, (_, draw) in DIGITS_KEPT.items()}
 CORRECTED = (  # whose versions correct a rounded mean, so that they are held to more digits than their definitions have
     "norms.group.forward",
     "norms.standardize.channel_moments",
@@ -252,8 +286,9 @@ def _given() -> list[Case]:
     for given, large in itertools.product((g for g in GIVEN if g.startswith("shifted")), (False, True)):
         found.append(Case("layers.conv.forward", small, 0, "float64", "C", large=large, given=given))
     found += [Case("layers.conv.backward", small, 0, "float64", "C", given=g) for g in GIVEN if g.startswith("back")]
-    for given in ("a wide window", "a window wider than the image"):
-        found.append(Case("layers.pooling.max_pool_backward", small, 0, "float64", "C", given=given))
+    for given in (name for name in GIVEN if "window" in name):
+        for device in ("numpy", "strict"):
+            found.append(Case("layers.pooling.max_pool_backward", small, 0, "float64", "C", device, given=given))
     for given in ("a subnormal weight", "hardly alive"):
         found.append(Case("norms.mixture_moments.batch_moments", small, 0, "float64", "C", given=given))
     for given in ("hardly any prior", "an outlier"):
@@ -264,6 +299,8 @@ def _given() -> list[Case]:
         found.append(Case("norms.standardize.channel_moments", small, 0, "float32", "C", given=given))
     for path, t, large in itertools.product(CHOSEN, types, (False, True)):
         found.append(Case(path, small, 0, t, "C", large=large, given=f"neither finite nor zero, {path}"))
+    for name, (path, _) in DIGITS_KEPT.items():
+        found.append(Case(path, small, 0, "float32", "C", given=f"every digit, {name}"))
     for path, sizes in itertools.product(CORRECTED, (Sizes(3, 2, 700, 3), Sizes(5, 4, 40, 2))):
         found.append(Case(path, sizes, 0, "float32", "C", given=f"far from 0, {path}"))
     return found
@@ -313,6 +350,8 @@ def check(case: Case) -> None:
     with surroundings(case), opened(case.device) as device:
         if case.given.startswith("neither"):
             return _assert_chosen(case)
+        if case.given.startswith("every digit"):
+            return _assert_every_digit(case)
         assert_parity(case.path, case.arguments, case.dtype, case.layout, device)
         if case.given.startswith("far"):
             _assert_digits(case)
@@ -325,6 +364,20 @@ def _assert_chosen(case: Case) -> None:
     given = [changed(argument, lambda a: a.astype(case.dtype)) for argument in case.arguments]
     with backend.plain(), np.errstate(all="ignore"):
         np.testing.assert_array_equal(version(*given), definition(*given))
+
+
+def _assert_every_digit(case: Case) -> None:
+    """Hold a version in float32 to its definition in float64, entry by entry, however small."""
+    definition = DEFINITIONS[case.path]
+    (version,) = kernels.versions(definition.__module__, definition.__name__, "numpy")
+    given = [
+        changed(argument, lambda a: a.astype(case.dtype) if a.dtype.kind == "f" else a) for argument in case.arguments
+    ]
+    with backend.plain(), np.errstate(invalid="ignore"):
+        exact = results(definition(*(changed(argument, widened) for argument in given)))
+        found = results(version(*given))
+    for one, right in zip(found, exact, strict=True):
+        np.testing.assert_allclose(one, right, rtol=4 * np.finfo(case.dtype).eps, atol=0)
 
 
 def _assert_digits(case: Case) -> None:

@@ -252,6 +252,8 @@ def images(rng: np.random.Generator, s: Sizes, window: Window) -> tuple[int, int
         max(1, d * (k - 1) + 1 - a - b) + int(rng.integers(0, 6))
         for k, d, a, b in zip(window.kernel, window.dilation, window.margins[::2], window.margins[1::2], strict=True)
     )
+    if window.kernel == window.stride and rng.uniform() < 0.6:  # whole windows
+        down, across = (-(-size // k) * k for size, k in zip((down, across), window.kernel, strict=True))
     return s.samples, s.channels, down, across
 
 
@@ -286,7 +288,10 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 
 
 def pool(rng: np.random.Generator) -> Window:
+    """A window of a pooling, by turns one whose places overlap, reach outside, or tile the image."""
     kernel = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    if rng.uniform() < 0.4:
+        return Window(kernel, kernel, (1, 1), (0, 0, 0, 0))
     margins = int(rng.integers(0, kernel[0] // 2 + 1)), int(rng.integers(0, kernel[1] // 2 + 1))
     stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     return Window(kernel, stride, (1, 1), (margins[0], margins[0], margins[1], margins[1]))
@@ -336,6 +341,18 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 @case("layers.activation.leaky_relu_backward")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return rng.standard_normal(s.x), rng.standard_normal(s.x), float(rng.choice([0.0, 0.1, 1.0]))
+
+
+@case("layers.activation.gelu")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """In the middle, in the tail, or with some numbers far out."""
+    x = rng.choice([1.0, 3.0, 8.0]) * rng.standard_normal(s.x)
+    return (np.where(rng.random(s.x) < 0.1 * s.joint, rng.choice([-1e30, -13.0, 40.0], s.x), x),)
+
+
+@case("layers.activation.gelu_backward")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return rng.standard_normal(s.x), rng.standard_normal(s.x)
 
 
 @case("layers.dropout.drop")

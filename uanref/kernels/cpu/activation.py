@@ -5,6 +5,7 @@ from __future__ import annotations
 from uanref import backend
 from uanref.backend import Array
 from uanref.kernels.cpu import rectifier
+from uanref.kernels.cpu.gelu import gelu_float32, product
 from uanref.kernels.cpu.selection import choose
 
 
@@ -43,6 +44,20 @@ def leaky_relu_backward(dy: Array, y: Array, slope: float) -> Array:
 def _is_long(x: Array) -> bool:
     """Tell whether x is worth more than one run; on a device, never."""
     return x.size > rectifier.RUN and backend.name_of(x) == "numpy"
+
+
+def gelu(x: Array) -> tuple[Array, Array]:
+    """Serve :func:`uanref.layers.activation.gelu` in float32 on the host."""
+    if backend.name_of(x) != "numpy" or x.dtype != "float32":
+        return NotImplemented
+    return gelu_float32(x)
+
+
+def gelu_backward(dy: Array, slope: Array) -> Array:
+    """Serve :func:`uanref.layers.activation.gelu_backward`."""
+    if backend.name_of(dy) != "numpy":
+        return slope * dy
+    return product(slope, dy)
 
 
 def _leak(dy: Array, slope: float) -> Array:

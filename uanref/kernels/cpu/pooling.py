@@ -1,87 +1,160 @@
-"""Pooling over the kh kw places *inside* a window instead of over the windows.
-
-Place (u, v) of all windows together is one strided slice of the image, so that a 2 x 2 pooling is four array
-operations. No pixel occurs twice in a slice, so the way back needs no scatter.
-"""
+"""Pooling in two steps, columns then rows, in blocks of samples: see :mod:`uanref.kernels.cpu.frames`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.selection import choose
-
-LONGEST_SUM = 64  # pixels that may be added up one after the other: rounding grows with their number
+from uanref.kernels.cpu import places
+from uanref.kernels.cpu.blocks import Scratch, sample_blocks, walk
+from uanref.kernels.cpu.frames import columns, crop, frame, from_columns, from_rows, lay, planes, rows
 
 Window: TypeAlias = Any
 """A :class:`uanref.layers.window.Window`, of dilation 1."""
-Place: TypeAlias = "tuple[tuple[slice, ...], tuple[slice, ...]]"
+
+
+class _Kept(threading.local):
+    """Each thread's buffers for small images, a few MiB at most: fresh memory would cost as much as the arithmetic."""
+
+    scratch: Scratch | None = None
+
+
+_kept = _Kept()
+NUMBERS = 8
+"""So many times its pixels a sample takes on both ways, for blocks that stay in the second-level cache."""
 
 
 def max_pool(x: Array, window: Window) -> Array:
     """Serve :func:`uanref.layers.pooling.max_pool`."""
-    xp = backend.namespace(x)
-    y: Array = xp.full((*x.shape[:2], *window.positions(x.shape)), -math.inf, dtype=x.dtype)
-    for windows, pixels in _places(window, x.shape, y.shape):
-        xp.maximum(y[windows], x[pixels], out=y[windows])
+    of = frame(window, x.shape)
+    if backend.name_of(x) != "numpy" or of.is_wasteful:
+        return places.max_pool(x, window)
+    y: Array = backend.namespace(x).empty((*x.shape[:2], *of.windows), dtype=x.dtype)
+
+    def task(block: slice, scratch: Scratch) -> None:
+        seen = columns(planes(lay(x[block], of, -math.inf, scratch), of), of)
+        of_rows = _largest(seen, scratch("of rows", seen[0].shape, x))
+        _largest(rows(of_rows, of, scratch), y[block].reshape(-1))
+
+    _each(task, x)
     return y
 
 
 def max_pool_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
     """Serve :func:`uanref.layers.pooling.max_pool_backward`."""
-    xp = backend.namespace(x, dy)
-    dx: Array = xp.zeros(x.shape, dtype=x.dtype)
-    waiting = xp.ones(y.shape, dtype=bool)  # windows whose maximum has not been met yet
-    is_clean = backend.name_of(y) == "numpy" and y.max() == y.max()  # a NaN would be the maximum
-    for windows, pixels in _places(window, x.shape, y.shape):
-        # A NaN equals nothing, itself included, and is the maximum of all its windows.
-        largest = x[pixels] == y[windows]
-        hit = (largest if is_clean else largest | (x[pixels] != x[pixels])) & waiting[windows]
-        dx[pixels] += choose(hit, dy[windows])
-        waiting[windows] ^= hit
+    xp, of = backend.namespace(x, dy), frame(window, x.shape)
+    if backend.name_of(x) != "numpy" or of.is_wasteful:
+        return places.max_pool_backward(dy, x, y, window)
+    dx: Array = xp.empty(x.shape, dtype=x.dtype)
+
+    def task(block: slice, scratch: Scratch) -> None:
+        maxima, gradient = (xp.ascontiguousarray(a[block]).reshape(-1) for a in (y, dy))
+        if not (maxima.min() > -math.inf and maxima.max() == maxima.max()):
+            # A NaN equals nothing, and what surrounds the image equals minus infinity.
+            dx[block] = places.max_pool_backward(dy[block], x[block], y[block], window)
+            return
+        laid = lay(x[block], of, -math.inf, scratch)
+        seen = columns([_copy(plane, f"plane {i}", scratch) for i, plane in enumerate(planes(laid, of))], of)
+        of_rows = _largest(seen, scratch("of rows", seen[0].shape, x))
+        d_rows = from_rows(_shares(gradient, maxima, rows(of_rows, of, scratch), scratch, "of row"), of, scratch)
+        shares = _shares(d_rows, of_rows, seen, scratch, "of column")
+        if of.is_image:
+            from_columns(shares, of, dx[block].reshape(-1))
+        else:
+            d_laid = scratch("d laid", laid.shape, laid)
+            from_columns(shares, of, d_laid)
+            crop(d_laid, of, dx[block])
+
+    _each(task, x)
     return dx
+
+
+def _copy(z: Array, name: str, scratch: Scratch) -> Array:
+    made = scratch(name, z.shape, z)
+    made[...] = z
+    return made
+
+
+def _largest(of: list[Array], out: Array) -> Array:
+    """Return the largest of several numbers each, in ``out``; later arrays may be shorter."""
+    xp, (largest, *others) = backend.namespace(out), of
+    if not others:
+        out[...] = largest
+    for other in others:
+        largest = xp.maximum(largest[: other.size], other, out=out[: other.size])
+    return out
+
+
+def _shares(given: Array, largest: Array, of: list[Array], scratch: Scratch, name: str) -> list[Array]:
+    """Give each number to the first of several that is the largest; return what each gets, 0 to the others.
+
+    Bits are masked, numbers not multiplied by 0, and what is left is found by taking bits away. The last one gets it.
+    """
+    xp, left = backend.namespace(given), given.view(f"i{given.dtype.itemsize}")
+    found = []
+    for i, one in enumerate(of[:-1]):
+        is_largest = scratch("is largest", one.shape, given[:0].view("bool"))
+        xp.equal(one, largest[: one.size], out=is_largest)
+        mask, taken = (scratch(part, one.shape, left) for part in ("mask", f"{name} {i}"))
+        signs = is_largest.view("int8")
+        mask[...] = xp.negative(signs, out=signs)  # all bits, or none
+        xp.bitwise_and(left[: one.size], mask, out=taken)
+        left = xp.bitwise_xor(left[: one.size], taken, out=scratch(f"{name} left", one.shape, left))
+        found.append(taken.view(given.dtype))
+    return [*found, left[: of[-1].size].view(given.dtype)]
 
 
 def mean_pool(x: Array, window: Window) -> Array:
     """Serve :func:`uanref.layers.pooling.mean_pool`."""
-    dtype = x.dtype if math.prod(window.kernel) <= LONGEST_SUM else backend.wide(x)
-    y: Array = backend.namespace(x).zeros((*x.shape[:2], *window.positions(x.shape)), dtype=dtype)
-    for windows, pixels in _places(window, x.shape, y.shape):
-        y[windows] += x[pixels]
-    y *= 1.0 / math.prod(window.kernel)
-    return y.astype(x.dtype, copy=False)
+    of, size = frame(window, x.shape), math.prod(window.kernel)
+    if backend.name_of(x) != "numpy" or not of.is_tiled or size > places.LONGEST_SUM:
+        return places.mean_pool(x, window)
+    y: Array = backend.namespace(x).empty((*x.shape[:2], *of.windows), dtype=x.dtype)
+
+    def task(block: slice, scratch: Scratch) -> None:
+        seen = columns(planes(lay(x[block], of, 0.0, scratch), of), of)
+        found = y[block].reshape(-1)
+        _sum(rows(_sum(seen, scratch("of rows", seen[0].shape, x)), of, scratch), found)
+        found *= 1.0 / size
+
+    _each(task, x)
+    return y
 
 
 def mean_pool_backward(dy: Array, shape: tuple[int, ...], window: Window) -> Array:
     """Serve :func:`uanref.layers.pooling.mean_pool_backward`."""
-    share = dy * (1.0 / math.prod(window.kernel))  # (N, C, OH, OW)
-    dx: Array = backend.namespace(dy).zeros(shape, dtype=dy.dtype)
-    for windows, pixels in _places(window, shape, dy.shape):
-        dx[pixels] += share[windows]
+    of = frame(window, shape)
+    if backend.name_of(dy) != "numpy" or not of.is_tiled:
+        return places.mean_pool_backward(dy, shape, window)
+    xp = backend.namespace(dy)
+    dx: Array = xp.empty(shape, dtype=dy.dtype)
+
+    def task(block: slice, scratch: Scratch) -> None:
+        share = xp.ascontiguousarray(dy[block]).reshape(-1) * (1.0 / math.prod(of.kernel))
+        d_rows = from_rows([share] * of.kernel[0], of, scratch)
+        from_columns([d_rows] * of.kernel[1], of, dx[block].reshape(-1))
+
+    _each(task, dx)
     return dx
 
 
-def _places(window: Window, image: tuple[int, ...], pooled: tuple[int, ...]) -> Iterator[Place]:
-    """Yield (windows, pixels) for every place in the window, row by row.
-
-    ``y[windows]`` are the windows whose place (u, v) lies inside the image (all of them unless there is padding), and
-    ``x[pixels]``, of the same shape, what they see there.
-    """
-    every, (top, _, left, _) = slice(None), window.margins
-    for u in range(window.kernel[0]):
-        down = _inside(u - top, window.stride[0], image[2], pooled[2])
-        for v in range(window.kernel[1]):
-            across = _inside(v - left, window.stride[1], image[3], pooled[3])
-            yield (every, every, down[0], across[0]), (every, every, down[1], across[1])
+def _sum(of: list[Array], out: Array) -> Array:
+    """Return the sum of several numbers each, in ``out``."""
+    out[...] = of[0]
+    for other in of[1:]:
+        out += other
+    return out
 
 
-def _inside(offset: int, stride: int, size: int, windows: int) -> tuple[slice, slice]:
-    """Along one axis: which windows see a pixel at ``window * stride + offset``, and which pixels those are."""
-    first = max(0, -(offset // stride))  # the first window with window * stride + offset >= 0
-    last = min(windows - 1, (size - 1 - offset) // stride)
-    seen = max(0, last - first + 1)
-    begin = first * stride + offset
-    return slice(first, first + seen), slice(begin, begin + max(0, (seen - 1) * stride + 1), stride)
+def _each(task: Callable[[slice, Scratch], None], x: Array) -> None:
+    """Run ``task`` for every block of x; a single one needs no walk, and finds the buffers of the one before."""
+    blocks = sample_blocks(x, NUMBERS * math.prod(x.shape[1:]))
+    if len(blocks) > 1:
+        walk(task, blocks, x.size)
+    else:
+        _kept.scratch = _kept.scratch or Scratch()
+        task(blocks[0], _kept.scratch)
