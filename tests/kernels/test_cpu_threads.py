@@ -123,7 +123,8 @@ def test_inside_a_walk_blas_has_one_thread() -> None:
     def task(block: slice, scratch: cpu.Scratch) -> set[int]:
         return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
 
-    threads._blas.cache_clear()  # SciPy's own library, loaded after the first walk, computes in none
+    threads._blas.cache_clear()
+    threads._settings.cache_clear()  # SciPy's own library, loaded after the first walk, computes in none
     for workers in (1, 2):
         with backend.limit_threads(workers):
             for found in cpu.walk(task, [slice(0, 1), slice(1, 2)], elements=10**6):
