@@ -47,8 +47,9 @@ def converted(x: Array, model: Layer) -> Array:
 
     A model that has neither, such as a ``Flatten`` alone, takes the images as they are.
     """
-    for parameter in model.parameters().values():
-        return x.astype(parameter.value.dtype, copy=False)
+    for _, parameter in model._all_parameters():  # the first one is the answer: the others need no name
+        if parameter.trainable:
+            return x.astype(parameter.value.dtype, copy=False)
     for _, layer in model.modules():
         if layer.dtype is not None:
             return x.astype(layer.dtype, copy=False)

@@ -14,7 +14,6 @@ from uanref.data.batches import Batches
 from uanref.data.sets import Dataset
 from uanref.data.splits import Splits
 from uanref.layers.base import Layer, choice, count, number
-from uanref.layers.sums import sum_rows
 from uanref.losses import Loss
 from uanref.optimizers import Optimizer, clip_grad_norm
 from uanref.training.boundary import Boundary
@@ -24,6 +23,7 @@ from uanref.training.guard import NonFiniteError as NonFiniteError
 from uanref.training.guard import check_finite, stages_of
 from uanref.training.history import Epoch, History
 from uanref.training.interval import Interval
+from uanref.training.measured import entries_sum, put_squares
 from uanref.training.progress import Display, standard_error
 
 if TYPE_CHECKING:  # Rich takes as long to import as half of NumPy: where it is used
@@ -196,13 +196,13 @@ class Trainer:
         x = converted(x, self.model)
         for i, (_, layer) in enumerate(stages):
             x = layer.forward(x)
-            outputs[i] = sum_rows(x).sum()  # finite only if every entry is
+            outputs[i] = entries_sum(x)
         numbers[len(stages)] = self.loss.forward(x, labels) * len(labels)
         numbers[-1] = (x.argmax(axis=1) == labels).sum()
 
         self.model.backward(self.loss.backward())
         for i, parameter in enumerate(self.optimizer.parameters.values()):
-            sum_rows(xp.square(parameter.grad, dtype="float64")).sum(out=norms[i, ...])
+            put_squares(norms[i, ...], parameter.grad)
         xp.sqrt(norms, out=norms)
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer.parameters, self.clip_norm)
