@@ -67,7 +67,10 @@ _NO_ARRAYS = frozenset({type(None), float, int, bool, str})  # what most other a
 
 
 def arrays(values: tuple[Any, ...]) -> list[Array]:
-    """Return the arrays among ``values`` and in tuples there (a Mixture is one); NumPy's scalars go with any backend."""
+    """Return the arrays among ``values`` and in tuples there (a Mixture is one).
+
+    NumPy's scalars, which go with any backend, do not count.
+    """
     found: list[Array] = []
     for value in values:
         kind = type(value)

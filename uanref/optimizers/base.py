@@ -89,7 +89,7 @@ class Optimizer:
         self.steps += 1
         for name, grad in gradients.items():
             parameter = self.parameters[name]
-            slots = (arrays[name] for arrays in self._slots.values())
+            slots = [arrays[name] for arrays in self._slots.values()]
             parameter.value, *moved = self._update(parameter.value, grad, *slots)
             for arrays, slot in zip(self._slots.values(), moved, strict=True):
                 arrays[name] = slot

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.blocks import Scratch, walk
-from uanref.kernels.cpu.elementwise import in_memory_order, pieces
+from uanref.kernels.cpu.blocks import Scratch
+from uanref.kernels.cpu.elementwise import in_pieces
 
 
 def step(
@@ -24,10 +24,8 @@ def step(
     """Serve :func:`uanref.optimizers.adam.step`: seven passes over memory, the rest within the cache."""
     xp, (beta1, beta2) = backend.namespace(value, grad), betas
     moved = xp.empty_like(value)
-    whole = in_memory_order(value, grad, m, v, moved)
 
-    def move(block: slice, scratch: Scratch) -> None:
-        theta, g, mean, square, out = [a[block] for a in whole]
+    def move(scratch: Scratch, theta: Array, g: Array, mean: Array, square: Array, out: Array) -> None:
         change = scratch("change", g.shape, g)
         if penalty > 0.0:
             g = xp.add(g, xp.multiply(theta, penalty, out=change), out=scratch("g", g.shape, g))
@@ -49,5 +47,5 @@ def step(
             theta = xp.multiply(theta, shrink, out=out)
         xp.subtract(theta, change, out=out)
 
-    walk(move, pieces(whole[0]), value.size, products=False)
+    in_pieces(move, value, grad, m, v, moved)
     return moved, m, v

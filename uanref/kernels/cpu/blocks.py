@@ -70,9 +70,7 @@ def sample_blocks(x: Array, floats_per_sample: int, block_bytes: int = BLOCK_BYT
     return [slice(i, min(i + step, samples)) for i in range(0, samples, step)]
 
 
-def walk(
-    task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int, *, products: bool = True
-) -> list[T]:
+def walk(task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int, *, products: bool = True) -> list[T]:
     """Return ``[task(block, scratch) for block in blocks]``, by several threads when it is worth it.
 
     Args:

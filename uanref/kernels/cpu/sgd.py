@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.blocks import Scratch, walk
-from uanref.kernels.cpu.elementwise import in_memory_order, pieces
+from uanref.kernels.cpu.blocks import Scratch
+from uanref.kernels.cpu.elementwise import in_pieces
 
 
 def step(
@@ -14,17 +14,15 @@ def step(
     """Serve :func:`uanref.optimizers.sgd.step`."""
     xp = backend.namespace(value, grad)
     moved = xp.empty_like(value)
-    whole = in_memory_order(value, grad, moved, *(() if velocity is None else (velocity,)))
 
-    def move(block: slice, scratch: Scratch) -> None:
-        theta, g, out, *speed = [a[block] for a in whole]
+    def move(scratch: Scratch, theta: Array, g: Array, out: Array, v: Array | None = None) -> None:
         if penalty > 0.0:
             g = xp.add(g, xp.multiply(theta, penalty, out=out), out=scratch("g", g.shape, g))
-        for v in speed:
+        if v is not None:
             v *= momentum
             v += g
             g = xp.add(g, xp.multiply(v, momentum, out=out), out=out) if nesterov else v
         xp.subtract(theta, xp.multiply(g, lr, out=out), out=out)
 
-    walk(move, pieces(whole[0]), value.size, products=False)
+    in_pieces(move, value, grad, moved, *([] if velocity is None else [velocity]))
     return moved, velocity

@@ -50,8 +50,7 @@ def sum_squares(z: Array) -> Array:
     """Sum the squares of all entries, any shape ``-> ()``: on the host converted while they are in the cache."""
     if backend.name_of(z) != "numpy":
         return sum_all(backend.namespace(z).square(z, dtype="float64"))
-    (row,) = in_memory_order(z)
-    row = row.reshape(-1)
+    row = in_memory_order(z)[0].reshape(-1)
 
     def add(block: slice, _: Scratch) -> Array:
         wide = row[block].astype("float64", copy=False)
