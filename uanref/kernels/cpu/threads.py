@@ -34,11 +34,11 @@ def _blas() -> threadpoolctl.ThreadpoolController:
 
 @functools.cache
 def _settings() -> tuple[tuple[Callable[[], int | None], Callable[[int], object]], ...]:
-    """Return what reads and what sets the number of threads of each BLAS that was loaded by the first walk.
+    """Return what reads and what sets the number of threads of each BLAS that was loaded before the first walk.
 
-    A whole ``limit()`` of threadpoolctl asks every library for its version and more: 16 us, more than a small walk.
-    From 3.8 on its OpenBLAS hears one thread of Python alone and leaves others without an answer; walks of several
-    threads are counted below, so the call under that guard is the right one here.
+    A limit of threadpoolctl's own asks every library for much more: 16 us, as long as a small walk takes, instead
+    of 1. And from 3.8 on its OpenBLAS hears the one thread that came first. Walks of several threads are counted
+    below, so that they need no such guard: what is called is the setting that stands behind it.
     """
     found = (library for library in _blas().lib_controllers if library.user_api == "blas")
     return tuple(
