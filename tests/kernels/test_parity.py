@@ -20,7 +20,7 @@ from support.parity_cases import CASES, Sizes
 
 import uanref
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns
+from uanref.kernels.cpu import blocks, columns, elementwise
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
 PLACES = ("layers", "norms", "neighbours", "losses", "optimizers")
@@ -205,6 +205,7 @@ def test_a_version_equals_its_definition_across_blocks(
     monkeypatch.setattr(blocks.sample_blocks, "__defaults__", (1 << 14,))
     for limit in ("COLUMN_BYTES", "DEVICE_COLUMN_BYTES"):
         monkeypatch.setattr(columns, limit, 1 << 14)
+    monkeypatch.setattr(elementwise, "PIECE", 5000)
     arguments = drawn_case(path, np.random.default_rng(1), sizes)
     if device.backend == "numpy" and not kernels.versions(*_home(path), "numpy"):
         pytest.skip("served on a device alone")

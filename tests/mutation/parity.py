@@ -28,7 +28,7 @@ from mutation.gate import Outcome, Verdict
 from mutation.operators import Mutation
 from mutation.targets import Target, calls, functions, planted
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns
+from uanref.kernels.cpu import blocks, columns, elementwise
 from uanref.layers.pooling import max_pool
 from uanref.layers.window import Window
 from uanref.norms.mixture_moments import Moments
@@ -216,6 +216,8 @@ def catalogue() -> list[Case]:
     for sizes, path in itertools.product((SMALL[0], LARGE[0], LARGE[2]), sorted(CASES)):
         found.append(Case(path, sizes, 1, "float64", "C", device="strict", large=True))
     found.append(Case("layers.sums.sum_samples", LARGE[1], 1, "float64", "C", device="strict"))
+    for layout, path in itertools.product(LAYOUTS, ("layers.sums.sum_squares", "optimizers.adam.step")):
+        found.append(Case(path, SMALL[0], 1, "float64", layout))  # cut in the order of memory, or not
     return [*found, *_given()]
 
 
@@ -252,8 +254,9 @@ def _assert_digits(case: Case) -> None:
 
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
-    """Cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
+    """Cut all vectors, cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES
+    piece, elementwise.PIECE = elementwise.PIECE, 5000 if case.large else 10
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
         columns.DEVICE_COLUMN_BYTES = BLOCK_BYTES
@@ -262,6 +265,7 @@ def surroundings(case: Case) -> Iterator[None]:
             yield
     finally:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES = usual
+        elementwise.PIECE = piece
 
 
 @dataclass

@@ -39,6 +39,5 @@ def in_memory_order(*arrays: Array) -> tuple[Array, ...]:
 
 
 def pieces(row: Array) -> list[slice]:
-    """Cut the first axis into slices of :data:`PIECE` numbers: at least one, and exactly one for what is no vector."""
-    step = PIECE if row.ndim == 1 else len(row)
-    return [slice(i, min(i + step, len(row))) for i in range(0, max(1, len(row)), max(1, step))]
+    """Cut the first axis into slices of :data:`PIECE`, the last one of what is left."""
+    return [slice(i, i + PIECE) for i in range(0, len(row), PIECE)]
