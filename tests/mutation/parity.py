@@ -254,7 +254,7 @@ def _assert_digits(case: Case) -> None:
 
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
-    """Cut all vectors, cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
+    """Cut vectors and large batches, whose blocks two threads share; :func:`mutation.cases.watched` besides."""
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES
     piece, elementwise.PIECE = elementwise.PIECE, 5000 if case.large else 10
     if case.large:
