@@ -36,9 +36,9 @@ def _blas() -> threadpoolctl.ThreadpoolController:
 def _settings() -> tuple[tuple[Callable[[], int | None], Callable[[int], object]], ...]:
     """Return what reads and what sets the number of threads of each BLAS that was loaded before the first walk.
 
-    A limit of threadpoolctl's own asks every library for much more: 16 us, as long as a small walk takes, instead
-    of 1. And from 3.8 on its OpenBLAS hears the one thread that came first. Walks of several threads are counted
-    below, so that they need no such guard: what is called is the setting that stands behind it.
+    A limit of threadpoolctl's own asks every library for much more: 15 us for two of them, as long as a small walk
+    takes, instead of 4. And from 3.8 on its OpenBLAS hears the one thread that came first. Walks of several threads
+    are counted below, so that they need no such guard: what is called is the setting that stands behind it.
     """
     found = (library for library in _blas().lib_controllers if library.user_api == "blas")
     return tuple(
