@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -583,13 +584,26 @@ HEAVY = (
 
 
 @pytest.mark.parametrize(
-    ("module", "heavy"), [("uanref", (*HEAVY, "typer", "subprocess")), ("uanref.cli", HEAVY), ("numpy", HEAVY)]
+    ("module", "heavy"),
+    [
+        ("uanref", (*HEAVY, "typer", "subprocess", "uanref.gradcheck")),
+        ("uanref.cli", (*HEAVY, "uanref.gradcheck")),
+        ("numpy", HEAVY),
+    ],
 )
 def test_importing_loads_nothing_heavy(module, heavy):
     """NumPy itself is in the list to show that what it brings along is none of these."""
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_imported_late_is_there():
+    code = "import uanref; print(uanref.gradcheck.check_layer.__module__, 'gradcheck' in uanref.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "uanref.gradcheck.contract True\n"
+    with pytest.raises(AttributeError, match="'uanref' has no attribute 'nothing'"):
+        importlib.import_module("uanref").nothing  # noqa: B018
 
 
 def test_output_survives_a_terminal_without_unicode(tmp_path):

@@ -1,7 +1,9 @@
 """uanref: normalization in neural networks, from scratch, with hand-derived backward passes."""
 
 from uanref import startup  # noqa: F401  # isort: skip  # first of all: it guards the command line's start
-from uanref import backend, data, gradcheck
+from typing import TYPE_CHECKING, Any
+
+from uanref import backend, data
 from uanref.layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from uanref.layers.base import Layer, Parameter, Sequential
 from uanref.layers.conv import Conv2d
@@ -24,6 +26,9 @@ from uanref.torch_state import from_torch, to_torch
 from uanref.training.checkpoint import load_model as load
 from uanref.training.schedules import Constant, Cosine, StepDecay
 from uanref.training.trainer import Trainer
+
+if TYPE_CHECKING:  # who trains does without it, and need not wait for it
+    from uanref import gradcheck
 
 __version__ = "0.1.0"
 
@@ -69,3 +74,12 @@ __all__ = [
     "load",
     "to_torch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :mod:`uanref.gradcheck` where it is first asked for."""
+    if name == "gradcheck":
+        import importlib
+
+        return importlib.import_module("uanref.gradcheck")
+    raise AttributeError(f"module 'uanref' has no attribute {name!r}")

@@ -32,7 +32,7 @@ DTypeLike: TypeAlias = str | type | np.dtype[Any]
 Generator: TypeAlias = np.random.Generator
 
 BACKENDS = ("numpy", "cupy")
-_DTYPES = (np.float32, np.float64, np.complex128)
+_DTYPES = frozenset(map(np.dtype, ("float32", "float64", "complex128")))
 
 
 class BackendMismatch(TypeError):
@@ -114,6 +114,15 @@ def namespace(*arrays: Array | None) -> Any:
         BackendMismatch: host and device arrays were mixed.
         TypeError: an argument is no array.
     """
+    on_host = False
+    for array in arrays:  # most calls have host arrays alone, and none of the rest to ask
+        if type(array) is np.ndarray:
+            on_host = True
+        elif array is not None:
+            break
+    else:
+        if on_host:
+            return np
     names = {name_of(a) for a in arrays if a is not None}
     if len(names) > 1:
         raise BackendMismatch(
@@ -322,9 +331,10 @@ def check_float(claim: str, array: object) -> None:
         TypeError: no array, a subclass, a scalar, or another dtype. The sentence about the last two starts with
             ``claim``, such as ``"a parameter must be floating point,"``.
     """
-    name_of(array)
-    if isinstance(array, np.generic):
-        raise TypeError(f"{claim} got {array!r}, which is no array: make one with numpy.asarray(x)")
+    if type(array) is not np.ndarray:
+        name_of(array)
+        if isinstance(array, np.generic):
+            raise TypeError(f"{claim} got {array!r}, which is no array: make one with numpy.asarray(x)")
     if not is_float(array):  # type: ignore[arg-type]
         found = array.dtype  # type: ignore[attr-defined]
         raise TypeError(f"{claim} got {found}, expected float32 or float64: use x.astype('float32')")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,23 +109,103 @@ def test_threads_of_a_walk_have_the_callers_settings() -> None:
 
 
 def test_concurrent_walks_give_blas_its_threads_back() -> None:
-    def counts() -> list[int]:
-        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-
-    before = counts()
+    before = blas_threads()
     x = draw_array((64, 4, 500), 3)
     with backend.limit_threads(2), ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda _: channel_moments(x)[1], range(12)))
-    assert counts() == before
+    assert blas_threads() == before
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+class Library:
+    """What a BLAS library answers, and what it was told."""
+
+    user_api = "blas"
+
+    def __init__(self, threads: int | None) -> None:
+        self.threads, self.told = threads, list[int]()
+
+    def get_num_threads(self) -> int | None:
+        return self.threads
+
+    def set_num_threads(self, count: int) -> None:
+        self.threads = count
+        self.told.append(count)
+
+
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Library]]:
+    """BLAS libraries with 4 threads, with 1, of an unknown number; and one that is no BLAS."""
+    found = {"many": Library(4), "one": Library(1), "unknown": Library(None), "openmp": Library(8)}
+    found["openmp"].user_api = "openmp"  # type: ignore[misc]
+    controller = SimpleNamespace(lib_controllers=list(found.values()))
+    monkeypatch.setattr(threads, "_blas", lambda: controller)
+    threads._settings.cache_clear()
+    yield found
+    threads._settings.cache_clear()
+
+
+def test_only_a_blas_that_has_threads_is_told_and_gets_them_back(libraries: dict[str, Library]) -> None:
+    for _ in range(2):
+        with threads.one_blas_thread():
+            assert [library.threads for library in libraries.values()] == [1, 1, None, 8]
+            libraries["one"].threads = 3  # by somebody else, meanwhile
+        assert libraries["many"].threads == 4
+        libraries["one"].threads = 1
+    assert [library.told for library in libraries.values()] == [[1, 4, 1, 4], [], [], []]
+
+
+def test_the_last_of_overlapping_walks_gives_the_threads_back(libraries: dict[str, Library]) -> None:
+    library, seen = libraries["many"], list[int | None]()
+    with ThreadPoolExecutor(1) as other:  # enters second and leaves last
+        with threads.one_blas_thread():
+            other.submit(threads.one_blas_thread().__enter__).result()
+        seen.append(library.threads)
+        other.submit(threads.one_blas_thread().__exit__).result()
+    assert (seen, library.threads, library.told) == ([1], 4, [1, 4])
+
+
+def test_an_error_in_a_walk_gives_the_threads_back(libraries: dict[str, Library]) -> None:
+    def task(block: slice, scratch: cpu.Scratch) -> None:
+        raise ValueError(libraries["many"].threads)
+
+    with pytest.raises(ValueError, match="1"):
+        cpu.walk(task, [slice(0, 1)], elements=1)
+    assert libraries["many"].threads == 4
+
+
+def test_a_walk_without_products_leaves_blas_alone(libraries: dict[str, Library]) -> None:
+    for workers in (1, 2):
+        with backend.limit_threads(workers):
+            seen = cpu.walk(lambda *_: libraries["many"].threads, [slice(0, 1)] * 2, elements=10**6, products=False)
+        assert seen == [4, 4]
+    assert cpu.walk(lambda *_: libraries["many"].threads, [slice(0, 1)], elements=1) == [1]
+
+
+def test_a_limit_that_another_thread_holds_is_no_obstacle() -> None:
+    """From 3.8 on threadpoolctl leaves OpenBLAS to the thread that set a limit first."""
+    before = blas_threads()
+    threads._settings.cache_clear()
+    with threadpoolctl.threadpool_limits(3, user_api="blas"), ThreadPoolExecutor(1) as other:
+        if set(blas_threads()) != {3}:
+            pytest.skip("this BLAS has one thread")
+        found = other.submit(cpu.walk, lambda *_: blas_threads(), [slice(0, 1)], elements=1).result()
+        assert found == [[1] * len(before)]
+        assert set(blas_threads()) == {3}
+    assert blas_threads() == before
 
 
 def test_inside_a_walk_blas_has_one_thread() -> None:
     def task(block: slice, scratch: cpu.Scratch) -> set[int]:
         return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
 
-    threads._blas.cache_clear()  # SciPy's own library, loaded after the first walk, computes in none
+    threads._blas.cache_clear()
+    threads._settings.cache_clear()  # SciPy's own library, loaded after the first walk, computes in none
     for workers in (1, 2):
         with backend.limit_threads(workers):
             for found in cpu.walk(task, [slice(0, 1), slice(1, 2)], elements=10**6):

@@ -14,7 +14,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -247,3 +247,18 @@ def test_a_definition_refuses_both_backends_in_one_call(plain: bool, accelerator
         batch.normalize(there, np.zeros(3), np.ones(3), None, None, 0.1)
     with backend.plain(plain), pytest.raises(backend.BackendMismatch, match=r"numpy .* cupy"):
         relu_backward(there, y=np.ones((4, 3, 2)))
+
+
+def test_which_arguments_are_arrays() -> None:
+    x, y, z = np.zeros(1), np.ones((2, 2), "float32"), np.array(3)
+
+    class Pair(NamedTuple):
+        one: Any
+        other: Any
+
+    others = (None, 1.0, 2, True, "numpy", np.float64(1.0), [x], {"x": x}, slice(1), np.dtype("float32"), object())
+    found = kernels.arrays((*others, x, Pair(y, (None, z)), (), *others))
+    assert [id(a) for a in found] == [id(a) for a in (x, y, z)]
+    assert kernels.arrays(others) == []
+    masked = np.ma.masked_array([1.0])
+    assert kernels.arrays((masked,)) == [masked]  # for namespace to refuse

@@ -29,7 +29,7 @@ from mutation.gate import Outcome, Verdict
 from mutation.operators import Mutation
 from mutation.targets import Target, calls, functions, planted
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns, mixture_lanes, planes, rectifier
+from uanref.kernels.cpu import blocks, columns, elementwise, mixture_lanes, planes, rectifier
 from uanref.layers.pooling import max_pool
 from uanref.layers.window import Window
 from uanref.norms.mixture_moments import Moments
@@ -342,6 +342,8 @@ def catalogue() -> list[Case]:
     found.append(Case("layers.sums.sum_rows", Sizes(2, 2, 12_288, 1), 1, "float64", "C"))  # three equal parts
     far = Sizes(9, 4, 700, 3, joint=True)  # in several blocks
     found.append(Case("norms.standardize.channel_moments", far, 1, "float64", "C", large=True))
+    for layout, path in itertools.product(LAYOUTS, ("layers.sums.sum_squares", "optimizers.adam.step")):
+        found.append(Case(path, SMALL[0], 1, "float64", layout))  # cut in the order of memory, or not
     return [*found, *_given()]
 
 
@@ -394,10 +396,11 @@ def _assert_digits(case: Case) -> None:
 
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
-    """Cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
+    """Cut vectors and large batches, whose blocks two threads share; :func:`mutation.cases.watched` besides."""
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS
     limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN
     lane, mixture_lanes.LANE = mixture_lanes.LANE, case.lane or mixture_lanes.LANE
+    piece, elementwise.PIECE = elementwise.PIECE, 5000 if case.large else 10
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
         columns.DEVICE_COLUMN_BYTES = planes.PLANE_BYTES = BLOCK_BYTES
@@ -408,7 +411,7 @@ def surroundings(case: Case) -> Iterator[None]:
     finally:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = usual
         columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN = limits
-        mixture_lanes.LANE = lane
+        mixture_lanes.LANE, elementwise.PIECE = lane, piece
 
 
 @dataclass

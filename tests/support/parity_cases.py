@@ -77,6 +77,11 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return (rng.standard_normal(s.x),)
 
 
+@case("layers.sums.sum_squares")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    return (rng.standard_normal(s.x),)
+
+
 @case("layers.sums.sum_all")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return (rng.standard_normal(s.x),)

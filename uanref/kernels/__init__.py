@@ -46,9 +46,9 @@ def accelerated(definition: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(definition)
     def serve(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = list(arrays((*args, *kwargs.values())))
+        given = arrays((*args, *kwargs.values()) if kwargs else args)
         backend.namespace(*given)
-        if given and not backend.is_plain() and all(a.dtype.kind != "c" for a in given):
+        if given and not backend.is_plain() and "c" not in [a.dtype.kind for a in given]:
             for version in versions(module, name, backend.name_of(given[0])):
                 result: Any = version(*args, **kwargs)
                 if result is not NotImplemented:
@@ -62,14 +62,27 @@ def accelerated(definition: Callable[P, R]) -> Callable[P, R]:
     return serve
 
 
-def arrays(values: tuple[Any, ...]) -> Iterator[Array]:
-    """Yield the arrays among ``values`` and in tuples there (a Mixture is one); NumPy's scalars go with any backend."""
-    scalar = backend.module("numpy").generic
+_HOST = backend.module("numpy")
+_NO_ARRAYS = frozenset({type(None), float, int, bool, str})  # what most other arguments are: asked for first
+
+
+def arrays(values: tuple[Any, ...]) -> list[Array]:
+    """Return the arrays among ``values`` and in tuples there (a Mixture is one).
+
+    NumPy's scalars, which go with any backend, do not count.
+    """
+    found: list[Array] = []
     for value in values:
-        if isinstance(value, tuple):
-            yield from arrays(value)
-        elif hasattr(value, "dtype") and not isinstance(value, scalar):
-            yield value
+        kind = type(value)
+        if kind is _HOST.ndarray:
+            found.append(value)
+        elif kind in _NO_ARRAYS:
+            continue
+        elif isinstance(value, tuple):
+            found += arrays(value)
+        elif hasattr(value, "dtype") and not isinstance(value, _HOST.generic):
+            found.append(value)
+    return found
 
 
 @functools.cache

@@ -88,9 +88,14 @@ class Layer:
         backend.check_float(f"{name} computes in floating point but", x)
         if x.size == 0:
             raise ValueError(f"{name} got an empty batch of shape {backend.shape_text(x.shape)}: give >= 1 sample")
-        own = (p.value for p in vars(self).values() if isinstance(p, Parameter))
-        state = (getattr(self, buffer) for buffer in self.buffer_names)
-        backend.namespace(x, *own, *(a for a in state if hasattr(a, "dtype")))  # before any state moves
+        kind = type(x)
+        for value in vars(self).values():  # before any state moves
+            if isinstance(value, Parameter) and type(value.value) is not kind:
+                backend.namespace(x, value.value)
+        for buffer in self.buffer_names:
+            state = getattr(self, buffer)
+            if type(state) is not kind and hasattr(state, "dtype"):
+                backend.namespace(x, state)
 
     def _check_channels(self, x: Array, channels: int, *beside: Array | None) -> None:
         """Check a norm's input ``(N, C, ...)``: rank >= 2 and C = ``channels``, besides :meth:`_check_input`.

@@ -60,16 +60,16 @@ class Parameter:
 
     def _check_gradient(self, name: str, grad: Array) -> None:
         """Refuse what is no gradient of this parameter, which a message calls ``name``; raises as :meth:`receive`."""
-        backend.namespace(self.value, grad)
-        if grad.shape != self.shape:
+        value = self._value
+        backend.namespace(value, grad)
+        if grad.shape != value.shape:
             raise ValueError(
                 f"{name} of shape {backend.shape_text(self.shape)} has a gradient of shape "
                 f"{backend.shape_text(grad.shape)}: they must be equal"
             )
-        if grad.dtype != self.value.dtype:
+        if grad.dtype != value.dtype:
             raise TypeError(
-                f"{name} of {self.value.dtype} has a gradient of {grad.dtype}: "
-                f"convert it with grad.astype('{self.value.dtype}')"
+                f"{name} of {value.dtype} has a gradient of {grad.dtype}: convert it with grad.astype('{value.dtype}')"
             )
 
     def __repr__(self) -> str:

@@ -26,3 +26,10 @@ def sum_all(z: Array) -> Array:
     """Sum all entries, any shape ``-> ()``; waits for nothing."""
     total: Array = z.sum(dtype=backend.wide(z)).astype(z.dtype)
     return total
+
+
+@accelerated
+def sum_squares(z: Array) -> Array:
+    """Sum the squares of all entries, any shape ``-> ()``, in float64, where those of float32 cannot overflow."""
+    total: Array = backend.namespace(z).square(z, dtype="float64").sum()
+    return total

@@ -17,6 +17,7 @@ In the equations ``theta`` is a parameter, ``g`` its gradient, ``t = 1, 2, ...``
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from uanref import backend
@@ -88,7 +89,7 @@ class Optimizer:
         self.steps += 1
         for name, grad in gradients.items():
             parameter = self.parameters[name]
-            slots = (arrays[name] for arrays in self._slots.values())
+            slots = [arrays[name] for arrays in self._slots.values()]
             parameter.value, *moved = self._update(parameter.value, grad, *slots)
             for arrays, slot in zip(self._slots.values(), moved, strict=True):
                 arrays[name] = slot
@@ -109,8 +110,10 @@ class Optimizer:
         followed = {}
         for name, array in self._slots[slot].items():
             value = self.parameters[name].value
-            moved = backend.to_device(array, backend.name_of(value))
-            followed[name] = converted(f"{slot} of {name}", moved, value.dtype)
+            if type(array) is not type(value) or array.dtype != value.dtype:
+                moved = backend.to_device(array, backend.name_of(value))
+                array = converted(f"{slot} of {name}", moved, value.dtype)
+            followed[name] = array
         return followed
 
     def state_dict(self) -> dict[str, Array]:
@@ -196,9 +199,14 @@ def share(name: str, value: float) -> float:
     return found
 
 
-@backend.quiet_underflow()
 def as_rounded(name: str, value: float, dtype: DType, *, below_one: bool = False) -> float:
     """Return a hyper-parameter as a step computes with it, rounded to the parameters' dtype, or raise."""
+    return _rounded(name, float(value), dtype, below_one)
+
+
+@functools.lru_cache(maxsize=64)  # every step asks again, because anyone may assign another number
+@backend.quiet_underflow()
+def _rounded(name: str, value: float, dtype: DType, below_one: bool) -> float:
     if value > backend.largest(dtype):
         raise ValueError(f"{name} must be finite, but {value} is beyond {dtype}: lower it")
     rounded = float(dtype.type(value).real)

@@ -8,7 +8,7 @@ from typing import Any
 from uanref import backend
 from uanref.backend import Array
 from uanref.layers.base import Parameter, number
-from uanref.layers.sums import sum_all
+from uanref.layers.sums import sum_squares
 from uanref.optimizers.base import checked, gradients_of
 
 
@@ -46,7 +46,7 @@ def clip_grad_norm(parameters: Mapping[str, Parameter], max_norm: float) -> Arra
 
     squares: Any = 0.0
     for grad in gradients.values():
-        squares = squares + sum_all(xp.square(grad, dtype="float64"))
+        squares = squares + sum_squares(grad)
     norm: Array = xp.sqrt(squares)
     scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for name, grad in gradients.items():

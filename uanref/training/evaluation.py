@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uanref import backend
-from uanref.backend import Array
+from uanref.backend import DType
 from uanref.data.batches import Batches
 from uanref.data.sets import Dataset
 from uanref.layers.base import Layer
@@ -28,11 +28,12 @@ def score(model: Layer, loss: Loss, batches: Batches) -> tuple[float, float]:
     samples = len(batches.dataset)
     loss_sum: Any = 0.0
     correct: Any = 0
+    dtype = dtype_of(model)
     model.eval()
     try:
         with backend.inference():
             for x, labels in batches:
-                logits = model.forward(converted(x, model))
+                logits = model.forward(x if dtype is None else x.astype(dtype, copy=False))
                 loss_sum = loss_sum + loss.forward(logits, labels) * len(labels)
                 correct = correct + (logits.argmax(axis=1) == labels).sum()
     finally:
@@ -42,14 +43,12 @@ def score(model: Layer, loss: Loss, batches: Batches) -> tuple[float, float]:
     return float(both[0]) / samples, float(both[1]) / samples
 
 
-def converted(x: Array, model: Layer) -> Array:
-    """Return a batch of images in the dtype that the model computes in: its first parameter's, else a layer's.
+def dtype_of(model: Layer) -> DType | None:
+    """Return the dtype that batches are converted to: the one of the model's first parameter, else of a layer.
 
     A model that has neither, such as a ``Flatten`` alone, takes the images as they are.
     """
-    for parameter in model.parameters().values():
-        return x.astype(parameter.value.dtype, copy=False)
-    for _, layer in model.modules():
-        if layer.dtype is not None:
-            return x.astype(layer.dtype, copy=False)
-    return x
+    for _, parameter in model._all_parameters():
+        if parameter.trainable:
+            return parameter.value.dtype
+    return next((layer.dtype for _, layer in model.modules() if layer.dtype is not None), None)

@@ -14,16 +14,16 @@ from uanref.data.batches import Batches
 from uanref.data.sets import Dataset
 from uanref.data.splits import Splits
 from uanref.layers.base import Layer, choice, count, number
-from uanref.layers.sums import sum_rows
 from uanref.losses import Loss
 from uanref.optimizers import Optimizer, clip_grad_norm
 from uanref.training.boundary import Boundary
-from uanref.training.evaluation import EVALUATION_BATCH, converted, score
+from uanref.training.evaluation import EVALUATION_BATCH, dtype_of, score
 from uanref.training.evaluation import evaluate as evaluate  # where it always was
 from uanref.training.guard import NonFiniteError as NonFiniteError
 from uanref.training.guard import check_finite, stages_of
 from uanref.training.history import Epoch, History
 from uanref.training.interval import Interval
+from uanref.training.measured import entries_sum, put_squares
 from uanref.training.progress import Display, standard_error
 
 if TYPE_CHECKING:  # Rich takes as long to import as half of NumPy: where it is used
@@ -157,11 +157,12 @@ class Trainer:
         interval = Interval()
         progress.start(self.epoch + 1, steps)
         start = time.perf_counter()
+        dtype = dtype_of(self.model)
         for i, (x, labels) in enumerate(self.batches, start=1):
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(step)
             step += 1
-            interval.add(step, self._train_step(x, labels))
+            interval.add(step, self._train_step(x if dtype is None else x.astype(dtype, copy=False), labels))
             progress.advance()
             if i == steps or (self.report_every is not None and i % self.report_every == 0):
                 sums, first_bad = interval.read()
@@ -181,7 +182,7 @@ class Trainer:
         return epoch
 
     def _train_step(self, x: Array, labels: Array) -> Array:
-        """Train on one batch.
+        """Train on one batch, whose images are of the model's dtype.
 
         Returns:
             ``(S + 1 + P + 1,)``, float64, on the device: the sum of each of the S layers' outputs, loss x samples,
@@ -193,16 +194,16 @@ class Trainer:
         numbers: Array = xp.empty(len(stages) + len(self.optimizer.parameters) + 2, dtype="float64")
         outputs, norms = numbers[: len(stages)], numbers[len(stages) + 1 : -1]
 
-        x = converted(x, self.model)
         for i, (_, layer) in enumerate(stages):
             x = layer.forward(x)
-            outputs[i] = sum_rows(x).sum()  # finite only if every entry is
+            outputs[i] = entries_sum(x)
         numbers[len(stages)] = self.loss.forward(x, labels) * len(labels)
         numbers[-1] = (x.argmax(axis=1) == labels).sum()
 
         self.model.backward(self.loss.backward())
         for i, parameter in enumerate(self.optimizer.parameters.values()):
-            sum_rows(xp.square(parameter.grad, dtype="float64")).sum(out=norms[i, ...])
+            assert parameter.grad is not None
+            put_squares(norms[i, ...], parameter.grad)
         xp.sqrt(norms, out=norms)
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer.parameters, self.clip_norm)

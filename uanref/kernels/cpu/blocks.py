@@ -96,16 +96,17 @@ def sample_blocks(x: Array, floats_per_sample: int, block_bytes: int = BLOCK_BYT
     return [slice(i, min(i + step, samples)) for i in range(0, samples, step)]
 
 
-def walk(task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int) -> list[T]:
+def walk(task: Callable[[slice, Scratch], T], blocks: list[slice], elements: int, *, products: bool = True) -> list[T]:
     """Return ``[task(block, scratch) for block in blocks]``, by several threads when it is worth it.
 
     Args:
         task: writes its block's outputs into arrays that it closes over and returns partial results.
         blocks: from :func:`sample_blocks`.
         elements: size of the walked array; small ones stay on the calling thread.
+        products: whether the task asks BLAS for anything, which has to keep to one thread then.
     """
     workers = min(backend.threads(), len(blocks)) if elements >= THREADED_ELEMENTS else 1
-    with one_blas_thread():
+    with one_blas_thread() if products else contextlib.nullcontext():
         if workers < 2:
             with thread_scratch() as scratch:
                 return [task(block, scratch) for block in blocks]

@@ -7,6 +7,8 @@ import math
 
 from uanref import backend
 from uanref.backend import Array, DType
+from uanref.kernels.cpu.blocks import Scratch, walk
+from uanref.kernels.cpu.elementwise import in_memory_order, pieces
 from uanref.kernels.cpu.threads import one_blas_thread
 
 # How many numbers of a long sum a device adds up in one go: the fewer, the more results, and so the more blocks.
@@ -63,6 +65,22 @@ def sum_rows(z: Array) -> Array:
 def sum_all(z: Array) -> Array:
     """Sum all entries, any shape ``-> ()``; waits for nothing."""
     total: Array = z.sum() if backend.name_of(z) == "numpy" else _sum_in_runs(z.reshape(-1), 0)
+    return total
+
+
+def sum_squares(z: Array) -> Array:
+    """Sum the squares of all entries, any shape ``-> ()``: on the host converted while they are in the cache."""
+    if backend.name_of(z) != "numpy":
+        return sum_all(backend.namespace(z).square(z, dtype="float64"))
+    row = in_memory_order(z)[0].reshape(-1)
+
+    def add(block: slice, _: Scratch) -> Array:
+        wide = row[block].astype("float64", copy=False)
+        product: Array = wide @ wide
+        return product
+
+    parts = walk(add, pieces(row), row.size)
+    total: Array = backend.module("numpy").asarray(parts).sum()
     return total
 
 
