@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from uanref.reasons import reason
+
 
 def write(path: str | os.PathLike[str], fill: Callable[[BinaryIO], object]) -> None:
     """Write a file with ``fill``, which gets the stream.
@@ -99,7 +101,7 @@ def check_kind(path: str | os.PathLike[str], what: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+        raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
     except ValueError as error:
         raise ValueError(f"{what!r} is no file name ({error}): name another file") from None
     if stat.S_ISDIR(mode):
@@ -118,7 +120,7 @@ def probe(path: Path, what: str) -> None:
     try:
         open(attempt, "xb").close()
     except OSError as error:
-        raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+        raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
     finally:
         try:  # noqa: SIM105  as above
             os.unlink(attempt)

@@ -27,6 +27,7 @@ from uanref.cli.options import (
     whole,
 )
 from uanref.cli.output import command_line, duration, fail, print_plain, progress, wide
+from uanref.reasons import reason
 
 if TYPE_CHECKING:
     from uanref.experiments.compare import Comparison, Run, Settings
@@ -151,7 +152,7 @@ def _show(comparison: Comparison, record: Record, obstacle: str) -> None:
         except KeyboardInterrupt:
             comparison.interrupted = True
         except OSError as error:  # standard output goes to a full disk
-            troubles.append(f"the table cannot be printed ({error.strerror or error})")
+            troubles.append(f"the table cannot be printed ({reason(error)})")
             break
     if record.trouble:
         troubles.append(record.trouble)

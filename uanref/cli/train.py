@@ -12,6 +12,7 @@ from uanref.cli import completion
 from uanref.cli.app import app
 from uanref.cli.options import DATASETS, NORM_NAMES, OWN_NORM, Backend, Quiet, path, positive, whole
 from uanref.cli.output import complain, fail, print_plain
+from uanref.reasons import message, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +97,6 @@ def train(
 
     from uanref import files
     from uanref.experiments import single
-    from uanref.training.keeping import reason
 
     given = {
         "dataset": dataset,
@@ -143,7 +143,7 @@ def _drawn(trained: Trained, picture: Path, console: Console) -> bool:
     try:
         trained.draw(picture)
     except Exception as error:
-        complain(f"{picture} could not be drawn ({' '.join(str(error).split()) or type(error).__name__})")
+        complain(f"{picture} could not be drawn ({message(error)})")
         return False
     print_plain(console, f"Curves in {picture}")
     return True

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import uanref
 from uanref.experiments import worker
+from uanref.reasons import reason
 
 Result = TypeVar("Result")
 Task = tuple[Any, ...]
@@ -145,8 +146,7 @@ class _Pool(Generic[Result]):
         try:
             return self._started()
         except Exception as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise Lost(f"{lost}, and no other could be started ({why}); {_ADVICE}") from error
+            raise Lost(f"{lost}, and no other could be started ({reason(error)}); {_ADVICE}") from error
 
     def _ask(self, process: subprocess.Popen[bytes], task: Task) -> Result | Exception:
         import cloudpickle

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uanref
 from uanref import files
+from uanref.reasons import reason
 from uanref.verify.vectors.arrays import compute
 from uanref.verify.vectors.case import Case
 from uanref.verify.vectors.formats import json_bytes, list_bytes, npz_bytes, readme_bytes
@@ -58,7 +59,7 @@ def write(folder: Path, force: bool = False) -> int:
     except OSError as error:
         if error.strerror is None:  # our own sentences
             raise
-        raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+        raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
     finally:
         for path in parents:  # innermost first; a folder that holds something stays
             with contextlib.suppress(OSError):
