@@ -59,6 +59,36 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: str | os.PathLike[str], largest: int) -> Any:
+    """Return what a plain file of at most ``largest`` bytes holds as JSON, in which NaN and infinity are none.
+
+    Raises:
+        OSError: it is missing, no plain file or not readable; ``strerror`` says why.
+        ValueError: it is larger or no JSON; the sentence lacks its subject, the file.
+    """
+    with open_plain(path) as stream:
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"has more than {largest} bytes")
+    return parse_json(content)
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what JSON says, whatever it was made to do to the reader.
+
+    Raises:
+        ValueError: it is none; the sentence lacks its subject, where it comes from.
+    """
+    try:
+        return json.loads(content.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # no text, no JSON, a number of 5000 digits; brackets without end
+        raise ValueError(f"is no JSON ({reason(error, 100)})") from error
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"it holds {constant}")
+
+
 def move(source: Path, target: Path) -> None:
     """Give a finished file its name, in the place of a plain file or of nothing.
 
@@ -137,13 +167,12 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
     """
     _check_plain(path, os.stat(path).st_mode)  # before it is opened: to open some devices does something
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    stream = os.fdopen(handle, "rb")
     try:
         _check_plain(path, os.fstat(handle).st_mode)  # another one by now?
-    except OSError:
-        stream.close()
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
         raise
-    return stream
 
 
 def _check_plain(path: str | os.PathLike[str], mode: int) -> None:

@@ -26,7 +26,7 @@ from uanref.cli.options import (
     rates,
     whole,
 )
-from uanref.cli.output import command_line, duration, fail, print_plain, progress, wide
+from uanref.cli.output import command_line, complain, duration, fail, print_plain, progress, wide
 from uanref.reasons import reason
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def compare(
     splits = experiment.try_out(settings)
     total = len(settings.runs())
     with folder.claimed(out, "--out", force) as place:
-        before = cells.kept(place, settings, f"--out {place}")
+        before = cells.kept(place, settings, f"--out {place}", complain)
         estimate = Estimate(settings, splits, jobs, before)
         if not quiet:
             typer.echo(_plan(settings, place, len(before), estimate), err=True)
