@@ -31,7 +31,8 @@ class Layer:
     ``_check_input`` refuses a wrong dtype or an empty array, ``_keep`` pushes what backward
     needs, ``_take`` pops it, ``_new`` makes a parameter. Attributes that are Parameters or
     Layers, or lists, tuples or dicts of them, are found by name (``blocks.0.weight``); attributes listed in
-    ``buffer_names`` are saved as state. ``print(layer)`` shows what is in it.
+    ``buffer_names`` are saved as state; of those, the ones in ``not_negative`` (variances, weights of a mixture) are
+    not loaded with a number below 0. ``print(layer)`` shows what is in it.
 
     A layer serves one thread at a time: from a forward pass in train mode to its backward pass it is that thread's, and
     another thread's training pass raises RuntimeError. A pending pass is its thread's: a backward pass takes its own
@@ -44,6 +45,7 @@ class Layer:
     """
 
     buffer_names: tuple[str, ...] = ()
+    not_negative: tuple[str, ...] = ()
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self.training = True
@@ -239,8 +241,8 @@ class Layer:
 
         Raises:
             KeyError: a name is missing or unexpected (strict only).
-            ValueError: an array has another shape than the one that it replaces, or holds NaN, infinity or a
-                number that the layer's dtype cannot hold.
+            ValueError: an array has another shape than the one that it replaces, or holds NaN, infinity, a number
+                that the layer's dtype cannot hold, or one below 0 where a variance is.
             TypeError: an entry is no array of numbers.
         """
         state_of.load(self, state, strict)

@@ -56,6 +56,10 @@ def load(model: Layer, state: Mapping[str, Array], strict: bool) -> None:
     loaded = {name: fitted(name, state[name], own[name]) for name in sorted(own.keys() & state.keys())}
     parameters, layers = dict(model._all_parameters()), dict(model.modules())
     for name, value in loaded.items():
+        path, _, attribute = name.rpartition(".")
+        if name not in parameters and attribute in layers[path].not_negative and bool((value.real < 0).any()):
+            raise ValueError(f"{name} in the state holds numbers below 0: no variance and no weight has any")
+    for name, value in loaded.items():
         if name in parameters:
             parameters[name].value = value
         else:
