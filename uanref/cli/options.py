@@ -25,18 +25,23 @@ def wanted_versions(text: str | None) -> tuple[str, ...]:
     return wanted(None if text is None else entries("--versions", text, "definition,fast"))
 
 
+def shown(text: Any) -> str:
+    """Return what was given as a sentence shows it, its first 60 characters."""
+    return repr(str(text) if len(str(text)) <= 60 else f"{str(text)[:60]}...")
+
+
 def whole(least: int, most: int = 10**6) -> Callable[[Any], int]:
     """Return a parser of whole numbers from ``least`` to ``most``."""
 
     def parse(text: Any) -> int:
         try:
             found = int(str(text))
-        except ValueError:
-            found = least - 1
+        except ValueError:  # no number, or one of more digits than Python reads
+            found = most + 1 if str(text).isdecimal() else least - 1
         if found < least:
-            raise typer.BadParameter(f"expected a whole number >= {least}, got {str(text)!r}.")
+            raise typer.BadParameter(f"expected a whole number >= {least}, got {shown(text)}.")
         if found > most:
-            raise typer.BadParameter(f"expected a whole number <= {most}, got {str(text)!r}.")
+            raise typer.BadParameter(f"expected a whole number <= {most}, got {shown(text)}.")
         return found
 
     return parse
@@ -49,7 +54,7 @@ def positive(text: Any) -> float:
     except ValueError:
         found = math.nan
     if not (math.isfinite(found) and found > 0):
-        raise typer.BadParameter(f"expected a finite number > 0, got {str(text)!r}.")
+        raise typer.BadParameter(f"expected a finite number > 0, got {shown(text)}.")
     return found
 
 
