@@ -48,7 +48,11 @@ def whole(least: int, most: int = 10**6) -> Callable[[Any], int]:
 
 
 def positive(text: Any) -> float:
-    """Parse a finite number > 0."""
+    """Parse a finite number > 0.
+
+    Raises:
+        BadParameter: it is none.
+    """
     try:
         found = float(str(text))
     except ValueError:
@@ -59,14 +63,22 @@ def positive(text: Any) -> float:
 
 
 def path(text: Any) -> Path:
-    """Parse the name of a file or folder: an unset variable of a shell script should not go unnoticed."""
+    """Parse the name of a file or folder: an unset variable of a shell script should not go unnoticed.
+
+    Raises:
+        BadParameter: an empty name.
+    """
     if not str(text):
         raise typer.BadParameter("expected a name, got ''.")
     return Path(str(text))
 
 
 def rates(text: str) -> tuple[float, ...]:
-    """Split the comma-separated learning rates of --lr."""
+    """Split the comma-separated learning rates of --lr.
+
+    Raises:
+        BadParameter: an entry that is no finite number > 0.
+    """
     given = entries("--lr", text, "0.1,0.01")
     try:
         return tuple(positive(entry) for entry in given)
@@ -75,7 +87,11 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def entries(option: str, text: str, example: str) -> tuple[str, ...]:
-    """Split a comma-separated list without empty entries."""
+    """Split a comma-separated list without empty entries.
+
+    Raises:
+        BadParameter: an empty entry.
+    """
     entries = tuple(entry.strip() for entry in text.split(","))
     if not all(entries):
         message = f"expected entries separated by single commas, such as {example}, got {text!r}."

@@ -48,7 +48,11 @@ def move(model: Layer, target: DTypeLike) -> None:
 
 
 def load(model: Layer, state: Mapping[str, Array], strict: bool) -> None:
-    """Set parameters and buffers of ``model``: see :meth:`uanref.layers.layer.Layer.load_state_dict`."""
+    """Set parameters and buffers of ``model``: see :meth:`uanref.layers.layer.Layer.load_state_dict`.
+
+    Raises:
+        KeyError, ValueError, TypeError: as told there; nothing was changed.
+    """
     own: dict[str, Any] = {name: p.value for name, p in model._all_parameters()} | model.buffers()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if strict and (missing or unexpected):

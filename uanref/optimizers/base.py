@@ -162,7 +162,12 @@ class Optimizer:
 
 
 def checked(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Parameter]:
-    """Return the parameters by name."""
+    """Return the parameters by name.
+
+    Raises:
+        TypeError: no dict of parameters.
+        ValueError: there are none, or one has two names.
+    """
     if not isinstance(parameters, Mapping):
         raise TypeError(f"{caller} takes model.parameters(), a dict, got {type(parameters).__name__}")
     names: dict[int, str] = {}
@@ -178,7 +183,11 @@ def checked(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Param
 
 
 def gradients_of(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Array]:
-    """Return the gradients by name, every one of them there and of its parameter's kind."""
+    """Return the gradients by name, every one of them there and of its parameter's kind.
+
+    Raises:
+        RuntimeError: one is missing: no backward pass came before.
+    """
     gradients: dict[str, Array] = {}
     for name, parameter in parameters.items():
         if parameter.grad is None:
@@ -189,7 +198,12 @@ def gradients_of(parameters: Mapping[str, Parameter], caller: str) -> dict[str, 
 
 
 def share(name: str, value: float) -> float:
-    """Return ``value`` as a number in [0, 1), or raise."""
+    """Return ``value`` as a number in [0, 1), or raise.
+
+    Raises:
+        TypeError: no number.
+        ValueError: out of range.
+    """
     found = number(name, value, 0.0)
     if found >= 1.0:
         raise ValueError(f"{name} must be >= 0 and < 1, got {found}")
@@ -198,7 +212,11 @@ def share(name: str, value: float) -> float:
 
 @backend.quiet_underflow()
 def as_rounded(name: str, value: float, dtype: DType, *, below_one: bool = False) -> float:
-    """Return a hyper-parameter as a step computes with it, rounded to the parameters' dtype, or raise."""
+    """Return a hyper-parameter as a step computes with it, rounded to the parameters' dtype, or raise.
+
+    Raises:
+        ValueError: rounded it is infinite, or 1 where it must be below.
+    """
     if value > backend.largest(dtype):
         raise ValueError(f"{name} must be finite, but {value} is beyond {dtype}: lower it")
     rounded = float(dtype.type(value).real)
