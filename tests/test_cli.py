@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import typer
 from matplotlib.image import imread
+from support.idx import write_images
 
 from uanref import __version__, backend, data, machine
 from uanref.bench import suite
@@ -191,19 +191,15 @@ def test_compare_refuses_bad_names(option, value, words, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def write_idx(path, array):
-    content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype("u1").tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
 @pytest.fixture
 def idx_folder(tmp_path):
-    rng = np.random.default_rng(0)
     folder = tmp_path / "idx"
     folder.mkdir()
-    for part, samples in (("train", 60), ("t10k", 20)):
-        write_idx(folder / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (samples, 8, 8)))
-        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(samples) % 4)
+    write_images(folder, 60, 20, (8, 8), 4)
+    for part in ("train", "t10k"):
+        plain = folder / f"{part}-labels-idx1-ubyte"
+        plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
     return folder
 
 
