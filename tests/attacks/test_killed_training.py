@@ -22,7 +22,7 @@ import pytest
 from support.checkpoints import state
 from support.idx import write_images
 
-from uanref.experiments import single
+from uanref.experiments import recipe, single
 from uanref.training import checkpoint
 
 KILLS = 60
@@ -68,7 +68,7 @@ class Attack:
 
     def _boundaries(self, schedule: str) -> Iterator[tuple[object, ...]]:
         """Yield the state of a run that nothing ends, at the end of every epoch."""
-        trainer = single._new(single.DEFAULTS | self.options(schedule), EPOCHS, "none")
+        trainer = single._new(recipe.DEFAULTS | self.options(schedule), EPOCHS, "none")
         checkpoint.save(self.copy, trainer)
         yield state(self.copy)
         for _ in range(EPOCHS):
