@@ -95,9 +95,8 @@ class Loss:
 
     def _keep(self, *cache: Any) -> None:
         if not backend.is_inference():
-            if self._pending:
-                passes.refuse_others(type(self).__name__, self._pending, "forward")
-            self._pending.append(passes.Pending(cache, thread=passes.this_thread()))
+            passes.refuse_others(type(self).__name__, self._pending, "forward")
+            passes.pend(self._pending, cache)
             passes.count_pending(type(self).__name__, len(self._pending))
 
     def _take(self) -> Any:

@@ -119,9 +119,9 @@ class Layer:
     def _keep(self, y: Array, *cache: Any) -> None:
         """Push what backward needs (nothing inside ``backend.inference()``)."""
         if not backend.is_inference():
-            if self._pending and self.training:
+            if self.training:
                 passes.refuse_others(type(self).__name__, self._pending, "forward")
-            self._pending.append(passes.Pending(cache, y.shape, y.dtype, backend.name_of(y), passes.this_thread()))
+            passes.pend(self._pending, cache, y.shape, y.dtype, backend.name_of(y))
             passes.count_pending(type(self).__name__, len(self._pending))
 
     def _take(self, dy: Array) -> Any:
@@ -130,7 +130,7 @@ class Layer:
         if not self._pending:
             raise RuntimeError(f"{name}.backward without a pending forward: call forward(x) first, once per backward")
         waiting = passes.latest(name, self._pending)
-        cache, shape, dtype, where, _ = waiting
+        cache, shape, dtype, where, *_ = waiting
         if backend.name_of(dy) != where:
             raise backend.BackendMismatch(
                 f"{name}.backward got a gradient on {backend.name_of(dy)} for an output on {where}: "

@@ -81,11 +81,6 @@ _removing = threading.Lock()
 _last_warning: tuple[int, int] = (-1, 0)  # the thread's number and its passes then
 
 
-def this_thread() -> int:
-    """Return the calling thread's number."""
-    return _here.number
-
-
 class Pending(NamedTuple):
     """A forward pass that waits for its backward pass.
 
@@ -93,6 +88,7 @@ class Pending(NamedTuple):
         cache: what the backward pass needs.
         shape: of the output, as are ``dtype`` and ``where``, its backend: a layer's backward pass compares them.
         thread: whose pass it is; -1 where a layer writes its pending passes down by itself, as a tuple without it.
+        alone: whether those that it found waiting were all the same thread's: then nobody needs to look at them again.
     """
 
     cache: Any
@@ -100,6 +96,7 @@ class Pending(NamedTuple):
     dtype: DType | None = None
     where: str = ""
     thread: int = -1
+    alone: bool = False
 
     @property
     def is_ours(self) -> bool:
@@ -107,8 +104,19 @@ class Pending(NamedTuple):
         return self.thread in (_here.number, -1)
 
 
+def pend(
+    pending: list[Any], cache: Any, shape: tuple[int, ...] = (), dtype: DType | None = None, where: str = ""
+) -> None:
+    """Append the calling thread's pass to those that wait."""
+    before = Pending(*pending[-1]) if pending else None
+    alone = before is None or (before.alone and before.thread == _here.number)
+    pending.append(Pending(cache, shape, dtype, where, _here.number, alone))
+
+
 def refuse_others(name: str, pending: Sequence[Any], what: str) -> None:
     """Raise RuntimeError if one of the ``pending`` passes of layer ``name`` is another thread's."""
+    if not pending or ((last := Pending(*pending[-1])).alone and last.is_ours):
+        return
     if not all(Pending(*each).is_ours for each in pending):
         raise RuntimeError(
             f"{name}.{what} in one thread while a forward pass of another thread is pending: gradients and state "
