@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.heavy import slow
 
 from uanref.experiments import parallel
 
@@ -192,7 +193,7 @@ def wait_for(condition, seconds):
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGTERM), slow(signal.SIGINT)])
 def test_workers_end_with_their_parent(number, tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=tmp_path, stderr=subprocess.DEVNULL)
     files = [tmp_path / "pid-1", tmp_path / "pid-2"]

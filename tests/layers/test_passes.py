@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.heavy import slow
 
 import uanref
 from uanref import MSE, SGD, Adam, BatchNorm, Layer, Linear, ReLU, Residual, Sequential, Tanh, backend, gradcheck
@@ -409,8 +410,8 @@ atexit.register(last)
 """
 
 
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("layer", ["BatchNorm(8)", "GELU()"])
+@pytest.mark.parametrize("before", [True, slow(False)])
+@pytest.mark.parametrize("layer", ["BatchNorm(8)", slow("GELU()")])
 def test_a_pass_at_the_end_of_the_process(layer: str, before: bool) -> None:
     program = AT_EXIT.format(layer=layer, before=before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
