@@ -132,7 +132,7 @@ def latest(name: str, pending: Sequence[Any]) -> Pending:
         RuntimeError: they are all another thread's.
     """
     for each in reversed(pending):
-        if (found := Pending(*each)).is_ours:
+        if (found := each if type(each) is Pending else Pending(*each)).is_ours:
             return found
     refuse_others(name, pending, "backward")
     raise AssertionError  # not reached: none is ours
@@ -141,6 +141,9 @@ def latest(name: str, pending: Sequence[Any]) -> Pending:
 def remove(pending: list[Any], used: Pending) -> None:
     """Remove the pass that :func:`latest` returned, while other threads may add and remove theirs."""
     with _removing:
+        if pending and pending[-1] is used:  # nearly always
+            pending.pop()
+            return
         for i in reversed(range(len(pending))):
             if pending[i][0] is used.cache and Pending(*pending[i]).thread == used.thread:
                 del pending[i]
