@@ -9,19 +9,22 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from matplotlib.image import imread
+from support.idx import write_images
 
 from uanref import __version__, backend, data, machine
 from uanref.bench import suite
 from uanref.cli import main
+from uanref.cli.app import app
 from uanref.experiments import compare_report
 from uanref.experiments.compare import Comparison, Settings, train_one
 from uanref.layers.activation import Tanh
@@ -189,19 +192,15 @@ def test_compare_refuses_bad_names(option, value, words, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def write_idx(path, array):
-    content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype("u1").tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
 @pytest.fixture
 def idx_folder(tmp_path):
-    rng = np.random.default_rng(0)
     folder = tmp_path / "idx"
     folder.mkdir()
-    for part, samples in (("train", 60), ("t10k", 20)):
-        write_idx(folder / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (samples, 8, 8)))
-        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(samples) % 4)
+    write_images(folder, 60, 20, (8, 8), 4)
+    for part in ("train", "t10k"):
+        plain = folder / f"{part}-labels-idx1-ubyte"
+        plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
     return folder
 
 
@@ -548,6 +547,41 @@ def test_info_names_versions_and_backends(capsys, monkeypatch):
         assert text in out
     assert "OMP_NUM_THREADS=1" in out
     assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def numbers():
+    """Return every option of every command that takes a number, with what its command needs besides."""
+    needed = {"step": ["bn"], "explore": ["bn"], "evaluate": ["net.npz"], "vectors": ["--out", "v"]}
+    commands = typer.main.get_command(app).commands
+    return [
+        ([name, *needed.get(name, [])], parameter.opts[0], parameter.metavar)
+        for name, command in commands.items()
+        for parameter in command.params
+        if parameter.metavar in ("N", "K", "RATE")
+    ]
+
+
+def test_every_number_is_found():
+    found = {(command[0], option) for command, option, _ in numbers()}
+    assert {("train", "--epochs"), ("train", "--lr"), ("compare", "--jobs"), ("step", "--seed")} <= found
+    for command in app.registered_commands:
+        for name, hint in typing.get_type_hints(command.callback, include_extras=True).items():
+            kind, *about = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else [hint]
+            if {int, float} & {kind, *typing.get_args(kind)}:  # Typer's own parsers know no range
+                assert about, (command, name)
+                assert about[0].parser is not None, (command, name)
+
+
+@pytest.mark.parametrize(("command", "option", "kind"), numbers())
+def test_every_number_has_a_range(command, option, kind, capsys):
+    wrong = ["-1", "x", "", "1e3", "nan", "9" * 5000, "1" + "0" * 20] if kind != "RATE" else ["-1", "0", "nan", "1e999"]
+    for text in wrong:
+        assert_refused(capsys, [*command, f"{option}={text}"], option, "expected a")
+    if kind != "RATE":
+        assert main([*command, f"{option}={'9' * 5000}"]) == 2
+        err = capsys.readouterr().err
+        assert "expected a whole number <=" in err
+        assert len(err) < 300
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["compare", "surplus"], ["evaluate"]])

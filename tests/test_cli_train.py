@@ -6,10 +6,11 @@ import errno
 import os
 import re
 import shutil
-import struct
 
 import numpy as np
 import pytest
+from support.checkpoints import state
+from support.idx import write_images
 
 from uanref.cli import main
 from uanref.training import archive, checkpoint
@@ -21,16 +22,9 @@ TRAIN = ["train", "--model", "mlp", "--norm", "bn", "--batch-size", "20", "--sch
 @pytest.fixture
 def images(tmp_path, monkeypatch):
     """A folder ``work/idx`` of few images, ``work`` being the working folder."""
-    rng = np.random.default_rng(0)
     folder = tmp_path / "work" / "idx"
     folder.mkdir(parents=True)
-    for part, samples in (("train", 60), ("t10k", 20)):
-        for name, array in (
-            ("images-idx3", rng.integers(0, 256, (samples, 4, 4))),
-            ("labels-idx1", np.arange(samples) % 3),
-        ):
-            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.astype("u1").tobytes())
+    write_images(folder, 60, 20, (4, 4), 3)
     monkeypatch.chdir(tmp_path / "work")
     return folder
 
@@ -59,16 +53,6 @@ def stop(monkeypatch, method, epoch, error=KeyboardInterrupt):
         return function(self, *arguments)
 
     monkeypatch.setattr(Trainer, method, stopping)
-
-
-def state(path):
-    """Return everything that a checkpoint holds, but for the seconds and what ended it."""
-    _, arrays = archive.read(path)
-    meta = checkpoint.load_meta(path)
-    for epoch in meta["history"]["epochs"]:
-        del epoch["seconds"]
-    meta["history"]["stopped"] = ""
-    return meta, {name: (array.dtype, array.tobytes()) for name, array in arrays.items()}
 
 
 @pytest.mark.usefixtures("no_picture")

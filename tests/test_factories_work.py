@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.heavy import every, slow
 from test_factories import GOOD, TINY, TRAIN, accuracies, refused
 
 import uanref as un
@@ -228,7 +229,7 @@ def test_one_name_in_folders_of_odd_names(tmp_path):
     assert Settings(norms=tuple(norms)).norms == ("a b/mine.py:make", "a,b/mine.py:make", "ä/mine.py:make")
 
 
-@pytest.mark.parametrize("name", ["$x^2$", "Größe·日本"])
+@pytest.mark.parametrize("name", [slow("$x^2$"), "Größe·日本"])
 def test_odd_names_stand_in_the_curves_of_a_training(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"{name}.py").write_text(GOOD)
@@ -241,7 +242,7 @@ def test_odd_names_stand_in_the_curves_of_a_training(tmp_path, monkeypatch, caps
 # --- failures in the middle -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("failure", every(3, FAILURES))
 def test_a_training_whose_norm_fails_is_work_that_failed(mine, capsys, failure):
     mine.write_text(LATE.format(failure=failure))
     assert main([*TRAIN, "--norm", "mine.py:make", "--epochs", "3"]) == 1
@@ -271,8 +272,8 @@ def test_a_package_that_fails_in_the_middle_is_one_sentence(package, capsys):
     assert capsys.readouterr().err.startswith(f"uanref: {name} failed at own.py:12: AttributeError: ")
 
 
-@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("failure", ["return [][1]", "sys.exit(0)"])
+@pytest.mark.parametrize("jobs", ["1", slow("2")])
+@pytest.mark.parametrize("failure", ["return [][1]", slow("sys.exit(0)")])
 def test_a_comparison_in_which_a_norm_fails_keeps_the_others(mine, capsys, jobs, failure):
     mine.write_text(LATE.format(failure=failure))
     arguments = [*COMPARE, "--epochs", "2", "--seeds", "1", "--jobs", jobs]

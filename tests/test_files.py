@@ -169,3 +169,46 @@ def test_a_link_to_a_plain_file_is_opened(tmp_path):
     make("link", tmp_path / "x")
     with files.open_plain(tmp_path / "x") as stream:
         assert stream.read() == b"else"
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_takes_a_plain_files_place_before_it_is_opened_is_refused(kind, tmp_path, monkeypatch):
+    """The kind is looked at before the file is opened, and again at what was opened, which may be another by then."""
+    path, handles, really = tmp_path / "x", [], os.open
+    path.write_text("plain")
+
+    def exchange(name, *arguments):
+        path.unlink()
+        make(kind, path)
+        handles.append(really(name, *arguments))  # a pipe without a writer does not block: O_NONBLOCK
+        return handles[-1]
+
+    monkeypatch.setattr(os, "open", exchange)
+    with pytest.raises(OSError, match=r"no plain file|Is a directory"):
+        files.open_plain(path)
+    with pytest.raises(OSError, match="Bad file descriptor"):  # nothing stays open
+        os.fstat(handles[0])
+
+
+def test_json_is_read_up_to_a_size(tmp_path):
+    files.write_json(tmp_path / "a", {"x": [1.5, None]})
+    size = (tmp_path / "a").stat().st_size
+    assert files.read_json(tmp_path / "a", size) == {"x": [1.5, None]}
+    with pytest.raises(ValueError, match=f"^has more than {size - 1} bytes$"):
+        files.read_json(tmp_path / "a", size - 1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"\xff", b"NaN", b"[-Infinity]", b"[" * 10**6, b"9" * 10**4, b'{"a" 1}']
+)
+def test_what_is_no_json_is_one_short_sentence(content, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^is no JSON \(.{1,100}\)$"):
+        files.read_json(tmp_path / "a", 2**21)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_json_comes_from_plain_files_alone(kind, tmp_path):
+    make(kind, tmp_path / "x")
+    with pytest.raises(OSError, match=r"no plain file|Is a directory"):
+        files.read_json(tmp_path / "x", 100)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from support.heavy import every
 
 from uanref import gradcheck
 from uanref.backend import Generator
@@ -181,7 +182,7 @@ def check_its_contract(number: int) -> None:
     assert report.ok, f"layer {number}, x {shape}: {report}"
 
 
-@pytest.mark.parametrize("number", range(0, 1000, 17))
+@pytest.mark.parametrize("number", every(4, range(0, 1000, 17)))
 def test_no_false_alarm(number: int) -> None:
     check_drawn_layer(number)
 
@@ -200,7 +201,7 @@ def test_no_false_alarm_in_a_thousand(hundred: int) -> None:
         check_drawn_layer(number)
 
 
-@pytest.mark.parametrize("number", [*range(0, 1000, 41), 778])
+@pytest.mark.parametrize("number", [*every(4, range(0, 1000, 41)), 778])
 def test_no_false_alarm_of_the_contract(number: int) -> None:
     # 778: its rounding looks systematic over inputs that differ in the last digit alone
     check_its_contract(number)

@@ -33,11 +33,11 @@ def pack(path, members, method=zipfile.ZIP_STORED):
     return path
 
 
-def refused(path, text, largest=MIB):
+def refused(path, text, largest=MIB, **options):
     tracemalloc.start()
     try:
         with pytest.raises(npz.NpzError, match=text):
-            npz.read(path, largest)
+            npz.read(path, largest, **options)
         assert tracemalloc.get_traced_memory()[1] < 16 * MIB
     finally:
         tracemalloc.stop()
@@ -141,6 +141,58 @@ def test_a_file_cut_short(part, tmp_path):
     np.savez_compressed(path, x=np.random.default_rng(0).standard_normal(1000))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     refused(path, "damaged or cut short")
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\x8e"])
+def test_a_name_that_is_no_text_is_damage(bad, tmp_path):
+    path = pack(tmp_path / "a.npz", {"né.npy": npy([1.0])})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"a" + bad))
+    refused(path, "is not an .npz file, or damaged")
+
+
+def test_no_byte_of_the_list_makes_anything_but_a_sentence(tmp_path):
+    """Flip each byte of the list of members and of the end: read, or refused by an NpzError."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.arange(30.0), y=np.arange(5))
+    whole, outcomes = path.read_bytes(), set()
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):
+        for other in (0, 255, whole[place] ^ 128):
+            path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+            try:
+                outcomes.add(len(npz.read(path, MIB)))
+            except npz.NpzError:
+                outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+def test_what_no_real_data_reach_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(MIB, dtype="u1"))
+    assert npz.read(tmp_path / "a.npz", 2 * MIB)["x"].size == MIB  # small enough to do no harm
+    monkeypatch.setattr(npz, "_SMALL", 1000)
+    refused(tmp_path / "a.npz", "no real data have 500 times the file's", 2 * MIB)
+    np.savez_compressed(tmp_path / "a.npz", x=np.tile(np.arange(64, dtype="u1"), 3000))  # about 300 times
+    npz.read(tmp_path / "a.npz", 2 * MIB)
+
+
+def test_two_arrays_of_one_name(tmp_path):
+    refused(pack(tmp_path / "a.npz", {"x.npy": npy([1.0]), "x": npy([2.0])}), "holds two arrays of one name")
+
+
+@pytest.mark.parametrize("given", [("y", "x"), ("x",), ("x", "y", "z"), ()])
+def test_names_that_are_expected(given, tmp_path):
+    path = pack(tmp_path / "a.npz", {f"{name}.npy": npy([1.0]) for name in given})
+    refused(path, f"^holds {', '.join(given) or 'nothing'}, expected x, y$", names=("x", "y"))
+    assert set(npz.read(path, MIB, names=given)) == set(given)
+
+
+def test_shapes_are_judged_before_anything_is_unpacked(tmp_path, monkeypatch):
+    def fits(shapes):
+        assert shapes == {"x": (2, 3), "y": ()}
+        raise npz.NpzError("has other shapes")
+
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), y=np.array(1.0))
+    monkeypatch.setattr(npz, "_array", None)
+    refused(tmp_path / "a.npz", "^has other shapes$", fits=fits)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.heavy import slow
 
 import uanref
 from uanref import startup
@@ -46,8 +47,10 @@ def commands(tmp_path):
     return {"script": [sys.executable, str(script)], "module": [sys.executable, "-m", "uanref"]}
 
 
-@pytest.mark.parametrize("way", ["script", "module"])
-@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (15, 143, "terminated")])
+@pytest.mark.parametrize("way", ["script", slow("module")])
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), slow((15, 143, "terminated"))]
+)
 @pytest.mark.parametrize("module", ["numpy", "typer", "uanref.norms.uan"])
 def test_a_signal_while_importing_is_one_sentence(way, number, code, word, module, commands, tmp_path):
     hook = KILL_AT_IMPORT.format(module=module, number=int(number))
@@ -128,7 +131,7 @@ def test_main_runs_in_any_thread():
     assert codes == [0]
 
 
-@pytest.mark.parametrize("way", ["script", "module"])
+@pytest.mark.parametrize("way", ["script", slow("module")])
 def test_files_in_the_working_folder_are_not_imported(way, commands, tmp_path):
     for name in ("random", "numpy", "queue", "typer", "scipy", "signal", "uuid"):
         (tmp_path / f"{name}.py").write_text("raise SystemError('not the one that was meant')", encoding="utf-8")

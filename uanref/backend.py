@@ -166,7 +166,12 @@ def using(name: str) -> Iterator[Any]:
 
 
 def require(name: str) -> None:
-    """Raise :class:`BackendUnavailable` with the reason if backend ``name`` cannot run here."""
+    """Check that backend ``name`` can run here.
+
+    Raises:
+        BackendUnavailable: it cannot run here; the message says why.
+        ValueError: ``name`` is no backend.
+    """
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
     usable, reason = available(name)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from uanref.reasons import reason
+
 
 def write(path: str | os.PathLike[str], fill: Callable[[BinaryIO], object]) -> None:
     """Write a file with ``fill``, which gets the stream.
@@ -55,6 +57,36 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         ValueError: NaN or infinity in ``content``, which JSON lacks.
     """
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: str | os.PathLike[str], largest: int) -> Any:
+    """Return what a plain file of at most ``largest`` bytes holds as JSON, in which NaN and infinity are none.
+
+    Raises:
+        OSError: it is missing, no plain file or not readable; ``strerror`` says why.
+        ValueError: it is larger or no JSON; the sentence lacks its subject, the file.
+    """
+    with open_plain(path) as stream:
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"has more than {largest} bytes")
+    return parse_json(content)
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what JSON says, whatever it was made to do to the reader.
+
+    Raises:
+        ValueError: it is none; the sentence lacks its subject, where it comes from.
+    """
+    try:
+        return json.loads(content.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # no text, no JSON, a number of 5000 digits; brackets without end
+        raise ValueError(f"is no JSON ({reason(error, 100)})") from error
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"it holds {constant}")
 
 
 def move(source: Path, target: Path) -> None:
@@ -99,7 +131,7 @@ def check_kind(path: str | os.PathLike[str], what: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+        raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
     except ValueError as error:
         raise ValueError(f"{what!r} is no file name ({error}): name another file") from None
     if stat.S_ISDIR(mode):
@@ -118,7 +150,7 @@ def probe(path: Path, what: str) -> None:
     try:
         open(attempt, "xb").close()
     except OSError as error:
-        raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+        raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
     finally:
         try:  # noqa: SIM105  as above
             os.unlink(attempt)
@@ -135,13 +167,12 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
     """
     _check_plain(path, os.stat(path).st_mode)  # before it is opened: to open some devices does something
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    stream = os.fdopen(handle, "rb")
     try:
         _check_plain(path, os.fstat(handle).st_mode)  # another one by now?
-    except OSError:
-        stream.close()
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
         raise
-    return stream
 
 
 def _check_plain(path: str | os.PathLike[str], mode: int) -> None:

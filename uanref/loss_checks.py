@@ -7,7 +7,12 @@ from uanref.backend import Array
 
 
 def check_backends(prediction: Array, targets: Array) -> None:
-    """Refuse what is no array (None as well, which ``backend.namespace`` skips) and two that lie apart."""
+    """Refuse what is no array (None as well, which ``backend.namespace`` skips) and two that lie apart.
+
+    Raises:
+        TypeError: something is no array.
+        BackendMismatch: they lie apart.
+    """
     if targets is None:
         raise TypeError("expected targets as a NumPy or CuPy array, got None: a loss compares with something")
     backend.name_of(prediction)
@@ -20,7 +25,12 @@ def check_float(name: str, array: Array) -> None:
 
 
 def check_same_shape(loss: str, name: str, prediction: Array, target: Array) -> None:
-    """Refuse targets of another shape or dtype than what they are compared with."""
+    """Refuse targets of another shape or dtype than what they are compared with.
+
+    Raises:
+        ValueError: another shape.
+        TypeError: another dtype.
+    """
     if target.shape != prediction.shape:
         hint = ", or integer labels (N,)" if name == "logits" else ""
         raise ValueError(
@@ -35,7 +45,12 @@ def check_same_shape(loss: str, name: str, prediction: Array, target: Array) -> 
 
 
 def check_labels(labels: Array, samples: int, classes: int) -> None:
-    """Refuse labels that are no integers of shape (N,) or, on the host, out of range."""
+    """Refuse labels that are no integers of shape (N,) or, on the host, out of range.
+
+    Raises:
+        TypeError: booleans.
+        ValueError: another dtype or shape, or a label out of range.
+    """
     if labels.dtype.kind == "b" or labels.shape != (samples,):
         raise (TypeError if labels.dtype.kind == "b" else ValueError)(
             f"labels must be integers of shape ({samples},), got {labels.dtype} of shape "

@@ -71,8 +71,7 @@ class Loss:
     """Base of both losses: a stack of pending forward passes, as layers have it."""
 
     def __init__(self) -> None:
-        self._pending: list[Any] = []
-        self._thread = -1  # whose forward pass is the latest pending one
+        self._pending: list[Any] = []  # of passes.Pending
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -96,10 +95,8 @@ class Loss:
 
     def _keep(self, *cache: Any) -> None:
         if not backend.is_inference():
-            if self._pending:
-                passes.refuse_other_thread(type(self).__name__, self._thread, "forward")
-            self._pending.append(cache)
-            self._thread = passes.this_thread()
+            passes.refuse_others(type(self).__name__, self._pending, "forward")
+            passes.pend(self._pending, cache)
             passes.count_pending(type(self).__name__, len(self._pending))
 
     def _take(self) -> Any:
@@ -108,8 +105,9 @@ class Loss:
                 f"{type(self).__name__}.backward without a pending forward: "
                 "call forward(prediction, targets) first, once per backward"
             )
-        passes.refuse_other_thread(type(self).__name__, self._thread, "backward")
-        return self._pending.pop()
+        waiting = passes.latest(type(self).__name__, self._pending)
+        passes.remove(self._pending, waiting)
+        return waiting.cache
 
 
 class SoftmaxCrossEntropy(Loss):

@@ -6,12 +6,14 @@ unpacked piece by piece into an array that its own header has to fit.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
+import struct
 import zlib
-from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np  # noqa: TID251  what comes from a file is the host's
 
@@ -21,10 +23,18 @@ from uanref.backend import Array, shape_text
 if TYPE_CHECKING:
     import zipfile
 
+RATIO = 500
+"""So many bytes may come out of each byte of a compressed file that holds more than a few: zeros have 1,000."""
+
 _NUMBERS = re.compile(r"[<>|=]?[fiub]\d{1,2}")
 _LONGEST_HEADER = 10_000
 _PIECE = 1 << 20
+_SMALL = 1 << 26  # bytes that a file may hold whatever its ratio
 _LONGEST_LIST = 4 << 20  # bytes that the archive's list of members may take: some tens of thousands
+
+
+# What Python's reader raises for damage: a name that is no text, a place that no file has, an encrypted member ...
+_DAMAGE = (EOFError, RuntimeError, ValueError, OverflowError, LookupError, struct.error, zlib.error)
 
 
 class NpzError(ValueError):
@@ -66,7 +76,13 @@ def _interruption(error: BaseException) -> BaseException:
     return error
 
 
-def read(path: str | os.PathLike[str], largest: int | None = None, what: str = "an .npz file") -> dict[str, Array]:
+def read(
+    path: str | os.PathLike[str],
+    largest: int | None = None,
+    what: str = "an .npz file",
+    names: Sequence[str] | None = None,
+    fits: Callable[[Mapping[str, tuple[int, ...]]], None] = lambda shapes: None,
+) -> dict[str, Array]:
     """Return the arrays by name.
 
     Args:
@@ -74,61 +90,102 @@ def read(path: str | os.PathLike[str], largest: int | None = None, what: str = "
         largest: bytes that all arrays together may have, and the file with them; None for an uncompressed file, whose
             own size is the bound.
         what: the file should be.
+        names: the arrays that it must hold, in this order and no others; None for any.
+        fits: gets the arrays' shapes before any of their numbers is read, and raises an NpzError where they are wrong.
 
     Raises:
         OSError: the file is missing, no plain file or not readable.
-        NpzError: it is damaged, holds anything but arrays of plain numbers, or more than it may; the sentence lacks its
-            subject, the file.
+        ValueError: a null character in the name.
+        NpzError: it is damaged, holds anything but arrays of plain numbers, other arrays than it must, the same twice,
+            or more than it may; the sentence lacks its subject, the file.
     """
     import zipfile
 
-    try:
-        with files.open_plain(path) as stream:
+    with files.open_plain(path) as stream:
+        try:
             size = os.fstat(stream.fileno()).st_size
             limit = size if largest is None else largest
-            methods = {zipfile.ZIP_STORED} if largest is None else {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
             if size > limit + _LONGEST_LIST:
                 raise NpzError(f"has {size} bytes, and at most {limit} are read: give a smaller one")
             if stream.read(6) == np.lib.format.MAGIC_PREFIX:
                 raise zipfile.BadZipFile("it holds a single array")
             with zipfile.ZipFile(_Pieces(stream)) as archive:
-                members = archive.infolist()
-                claimed = sum(member.file_size for member in members)
-                known = all(member.compress_type in methods for member in members)
-                if largest is None and (claimed > size or not known):
-                    raise NpzError("is compressed or claims more than it holds: uanref did not write it")
-                if claimed > limit:
-                    raise NpzError(f"claims to hold {claimed} bytes, and at most {limit} are read")
-                if not all(member.filename.isprintable() and len(member.filename) <= 200 for member in members):
-                    raise NpzError("holds an array whose name no terminal can show")
-                if not known:
-                    raise NpzError("is compressed in a way that NumPy does not use: write it with numpy.savez")
-                return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise NpzError(f"is not {what}, or damaged or cut short ({_short(str(error))})") from error
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                _check_list(archive.infolist(), size, limit, compressed=largest is not None)
+                if names is not None and list(members) != list(names):
+                    found = ", ".join(list(members)[:10])
+                    raise NpzError(f"holds {_short(found) or 'nothing'}, expected {', '.join(names)}")
+                fits({name: _shape(archive, info) for name, info in members.items()})
+                return {name: _array(archive, info) for name, info in members.items()}
+        except NpzError:
+            raise
+        except (zipfile.BadZipFile, *_DAMAGE) as error:
+            raise NpzError(f"is not {what}, or damaged or cut short ({_short(str(error))})") from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which is a place before the file's first byte
+                raise
+            raise NpzError(f"is not {what}, or damaged or cut short ({_short(str(error))})") from error
+
+
+def _check_list(members: Sequence[zipfile.ZipInfo], size: int, limit: int, *, compressed: bool) -> None:
+    """Refuse an archive for what its list of members claims, before any of them is opened.
+
+    Raises:
+        NpzError: see :func:`read`.
+    """
+    import zipfile
+
+    methods = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} if compressed else {zipfile.ZIP_STORED}
+    claimed = sum(member.file_size for member in members)
+    known = all(member.compress_type in methods for member in members)
+    if not compressed and (claimed > size or not known):
+        raise NpzError("is compressed or claims more than it holds: uanref did not write it")
+    if claimed > limit:
+        raise NpzError(f"claims to hold {claimed} bytes, and at most {limit} are read")
+    if not all(member.filename.isprintable() and len(member.filename) <= 200 for member in members):
+        raise NpzError("holds an array whose name no terminal can show")
+    if not known:
+        raise NpzError("is compressed in a way that NumPy does not use: write it with numpy.savez")
+    if claimed > max(RATIO * size, _SMALL):
+        raise NpzError(f"claims to hold {claimed} bytes, but no real data have {RATIO} times the file's {size} bytes")
+    if len({member.filename.removesuffix(".npy") for member in members}) < len(members):
+        raise NpzError("holds two arrays of one name")
+
+
+def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]:
+    """Return a member behind its header, the array's shape, whether columns come first, and its dtype."""
+    name, member = _short(info.filename), archive.open(info)
+    try:
+        shape, fortran, kind = _header(member)
+        dtype = np.dtype(kind) if _NUMBERS.fullmatch(kind) else None
+    except (ValueError, TypeError) as error:
+        raise NpzError(f"holds something else than an array in {name}") from error
+    if kind.endswith("O"):
+        raise NpzError(f"holds pickled objects in {name}: they are never loaded")
+    if dtype is None or min(shape, default=0) < 0:
+        raise NpzError(f"holds no plain numbers in {name} but {_short(kind)} of shape {shape_text(shape)}")
+    rest = info.file_size - member.tell()
+    if rest != math.prod(shape) * dtype.itemsize:
+        raise NpzError(f"claims shape {shape_text(shape)} in {name} but holds {rest} bytes there")
+    return member, shape, fortran, dtype
+
+
+def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
+    member, shape, *_ = _opened(archive, info)
+    member.close()
+    return shape
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     """Unpack one member: numbers alone, of exactly the size that its header tells."""
-    name = _short(info.filename)
-    with archive.open(info) as member:
-        try:
-            shape, fortran, kind = _header(member)
-            dtype = np.dtype(kind) if _NUMBERS.fullmatch(kind) else None
-        except (ValueError, TypeError) as error:
-            raise NpzError(f"holds something else than an array in {name}") from error
-        if kind.endswith("O"):
-            raise NpzError(f"holds pickled objects in {name}: they are never loaded")
-        if dtype is None or min(shape, default=0) < 0:
-            raise NpzError(f"holds no plain numbers in {name} but {_short(kind)} of shape {shape_text(shape)}")
-        rest = info.file_size - member.tell()
-        if rest != math.prod(shape) * dtype.itemsize:
-            raise NpzError(f"claims shape {shape_text(shape)} in {name} but holds {rest} bytes there")
-        content = bytearray()
+    member, shape, fortran, dtype = _opened(archive, info)
+    rest = info.file_size - member.tell()
+    content = bytearray()
+    with member:
         while piece := member.read(min(_PIECE, rest - len(content))):
             content += piece
     if len(content) != rest:
-        raise NpzError(f"is damaged: {name} ends after {len(content)} of {rest} bytes")
+        raise NpzError(f"is damaged: {_short(info.filename)} ends after {len(content)} of {rest} bytes")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from uanref.own_errors import OwnCodeError, explained, remember
+from uanref.reasons import reason
 
 LARGEST = 2**22  # bytes; a file that is longer was not written by hand
 
@@ -151,7 +152,7 @@ def _read(path: Path) -> bytes:
             raise OwnCodeError(f"{path} has more than {LARGEST >> 20} MiB: name a Python file")
         return path.read_bytes()
     except OSError as error:
-        raise OwnCodeError(f"{path} cannot be read ({error.strerror or error})") from None
+        raise OwnCodeError(f"{path} cannot be read ({reason(error)})") from None
     except ValueError as error:
         if isinstance(error, OwnCodeError):
             raise

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from uanref.reasons import named
+
 
 class OwnCodeError(ValueError):
     """Code of the reader's that cannot be used; the message says where and why."""
@@ -41,11 +43,11 @@ def explained(what: str) -> Iterator[None]:
     except SyntaxError as error:
         raise OwnCodeError(f"{what} is no valid Python: line {error.lineno}: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        reason = _reason(error)
+        text = named(error, 300)
         if isinstance(error, ModuleNotFoundError):
-            reason += " (a file is run alone: what it imports must be installed, or stand in it)"
+            text += " (a file is run alone: what it imports must be installed, or stand in it)"
         place = where(error)
-        raise OwnCodeError(f"{what} failed{f' at {place}' if place else ''}: {reason}") from error
+        raise OwnCodeError(f"{what} failed{f' at {place}' if place else ''}: {text}") from error
 
 
 @contextlib.contextmanager
@@ -68,7 +70,7 @@ def located(what: str = "", kind: type[Exception] = OwnCodeError) -> Iterator[No
         if not place:
             raise
         head = f"{what} failed at {place}" if what else place
-        raise kind(f"{head}: {_reason(error)}") from error
+        raise kind(f"{head}: {named(error, 300)}") from error
 
 
 def where(error: BaseException) -> str:
@@ -80,8 +82,3 @@ def where(error: BaseException) -> str:
             found = f"{Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return found
-
-
-def _reason(error: BaseException) -> str:
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f"{type(error).__name__}: {' '.join(str(text).split())[:300]}".rstrip(": ")

@@ -16,6 +16,7 @@ from typing import Any
 from uanref import own_code
 from uanref.factories import Factory
 from uanref.own_errors import OwnCodeError, remember
+from uanref.reasons import message, named
 
 
 def reduced(factory: Factory) -> tuple[Any, ...]:
@@ -48,7 +49,7 @@ def _received(label: str, content: bytes, digest: str | None, whole: bool) -> Fa
     try:
         make = pickle.loads(content)
     except Exception as error:  # its module is gone, or fails in the middle of being written
-        return _failing(label, f"{label} cannot be imported again ({type(error).__name__}: {error})", digest)
+        return _failing(label, f"{label} cannot be imported again ({named(error)})", digest)
     if not whole and own_code.digest_of(make) != digest:
         return _failing(label, _changed(label), digest)
     remember(make)
@@ -77,7 +78,7 @@ def _sent(label: str, make: Callable[..., Any], module: Any) -> bytes:
         content: bytes = cloudpickle.dumps(make)
     except Exception as error:
         raise OwnCodeError(
-            f"{label} cannot be sent to another process ({' '.join(str(error).split())}): put it into a file and name "
+            f"{label} cannot be sent to another process ({message(error)}): put it into a file and name "
             "that, mine.py:make, or run with jobs=1"
         ) from None
     finally:

@@ -35,8 +35,8 @@ def from_torch(state_dict: Mapping[str, Any], model: Model, rename: Mapping[str,
     Raises:
         KeyError: names are missing or unexpected.
         TypeError: no state, or an entry that is no dense array of float32 or float64.
-        ValueError: another shape; NaN, infinity or a number beyond the model's dtype; a ``rename`` that fits no name
-            or gives two entries the same one.
+        ValueError: another shape; NaN, infinity or a number beyond the model's dtype; a variance below 0; a ``rename``
+            that fits no name or gives two entries the same one.
     """
     names = _names(model)
     if not isinstance(state_dict, Mapping):

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -19,11 +18,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support.checkpoints import state
+from support.idx import write_images
 
-from uanref.experiments import single
-from uanref.training import archive, checkpoint
+from uanref.experiments import recipe, single
+from uanref.training import checkpoint
 
 KILLS = 60
 EPOCHS = 30
@@ -32,28 +32,6 @@ MOMENTS = ("starting", "epoch", "epoch", "saving", "saving", "end")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
-
-
-def write_images(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for part, samples in (("train", 150), ("t10k", 20)):
-        for name, array in (
-            ("images-idx3", rng.integers(0, 256, (samples, 6, 6))),
-            ("labels-idx1", np.arange(samples) % 3),
-        ):
-            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.astype("u1").tobytes())
-
-
-def state(path: Path) -> tuple[object, ...]:
-    """Return everything that a checkpoint holds, but for the seconds and what ended it."""
-    _, arrays = archive.read(path)
-    meta = checkpoint.load_meta(path)
-    for epoch in meta["history"]["epochs"]:
-        del epoch["seconds"]
-    meta["history"]["stopped"] = ""
-    return meta, {name: (array.dtype, array.tobytes()) for name, array in arrays.items()}
 
 
 def until_guarded(process: subprocess.Popen[str]) -> None:
@@ -75,7 +53,8 @@ class Attack:
 
     def __init__(self, folder: Path) -> None:
         self.images, self.folder, self.copy = folder / "images", folder / "runs", folder / "copy.npz"
-        write_images(self.images)
+        self.images.mkdir()
+        write_images(self.images, 150, 20, (6, 6), 3)
         self.folder.mkdir()
         self.path = self.folder / "a.npz"
         self.straight = {schedule: list(self._boundaries(schedule)) for schedule in ("constant", "cosine")}
@@ -89,7 +68,7 @@ class Attack:
 
     def _boundaries(self, schedule: str) -> Iterator[tuple[object, ...]]:
         """Yield the state of a run that nothing ends, at the end of every epoch."""
-        trainer = single._new(single.DEFAULTS | self.options(schedule), EPOCHS, "none")
+        trainer = single._new(recipe.DEFAULTS | self.options(schedule), EPOCHS, "none")
         checkpoint.save(self.copy, trainer)
         yield state(self.copy)
         for _ in range(EPOCHS):

@@ -1,6 +1,5 @@
 import gzip
 import os
-import struct
 import tracemalloc
 from pathlib import Path
 
@@ -9,20 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.idx import CODES, NAMES, header, idx
 
 from uanref import data
 from uanref.data import DataError, files, read_idx, read_idx_folder
-
-CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def header(code, *shape):
-    return bytes([0, 0, code, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
-
-
-def idx(array):
-    return header(CODES[array.dtype.name], *array.shape) + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def toy(n, shape=(5, 4), classes=3, seed=0):

@@ -1,11 +1,11 @@
 import math
-import struct
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.idx import write_images
 
 from uanref import data
 from uanref.data import DataError, Standardizer, stratified_split
@@ -121,12 +121,7 @@ def test_other_images_than_the_fitted_ones_are_refused():
 @pytest.fixture
 def folder(tmp_path):
     def fill(train=40, test=9):
-        rng = np.random.default_rng(0)
-        for part, n in (("train", train), ("t10k", test)):
-            images, labels = rng.integers(0, 256, (n, 6, 5), dtype="uint8"), (np.arange(n) % 4).astype("uint8")
-            shape = struct.pack(">3I", *images.shape)
-            (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + shape + images.tobytes())
-            (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + shape[:4] + labels.tobytes())
+        write_images(tmp_path, train, test, (6, 5), 4)
         return f"idx:{tmp_path}"
 
     return fill

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
+from support.heavy import every
 
+from uanref import npz
 from uanref.cli import main
 from uanref.experiments import cells, compare, compare_pictures
 from uanref.experiments.settings import Settings
@@ -86,6 +89,122 @@ def test_a_damaged_cell_does_not_count(spoil, settings, runs, tmp_path, monkeypa
         variants = {"half": text[: len(text) // 2], "config": json.dumps(cell), "version": json.dumps(other)}
         path.write_text(variants.get(spoil, spoil), encoding="utf-8")
     assert cells.kept(tmp_path, settings, "--out x") == []
+
+
+def edits(*paths):
+    """Return what somebody may have written into each place of a cell, named by its path and what stands there."""
+    wrong = ["text", [], {}, True, -1, 0.5, 1e300, float("nan"), 10**30, None]
+    return [(path, value) for path in paths for value in wrong]
+
+
+EDITS = [
+    (path, value)
+    for path, value in [
+        *edits("config", "result", "measured", "result.history", "result.layers", "measured.versions"),
+        *edits("result.parameters", "result.activations", "result.history.epochs", "result.history.steps"),
+        *edits("result.history.gradient_norms", "measured.epoch_seconds", "result.history.epochs.0.epoch"),
+        *edits("result.history.steps.0", "result.history.stopped", "measured.seconds", "result.test_accuracy"),
+        *edits("result.history.epochs.0.train_loss", "measured.epoch_seconds.0", "measured.host"),
+    ]
+    # What the place may hold.
+    if not (isinstance(value, int | float) and abs(value) <= 1e300 and path.endswith(("seconds", "loss", "seconds.0")))
+    and (path, value)
+    not in [
+        ("result.test_accuracy", 0.5),
+        ("result.history.epochs.0.train_loss", None),
+        ("measured.epoch_seconds.0", None),
+        ("measured.host", "text"),
+        ("result.layers", {}),
+    ]
+]
+EDITS += [("measured.seconds", -1), ("measured.epoch_seconds.0", -1), ("measured.seconds", True)]
+EDITS = [(path, value) for path, value in EDITS if not (path == "result.activations" and value is True)]
+
+
+@pytest.mark.parametrize(("path", "value"), every(9, EDITS))
+def test_an_edited_cell_is_refused_in_one_sentence(path, value, settings, runs, tmp_path):
+    (file,) = written(tmp_path, settings, runs[1:])
+    cell = json.loads(file.read_text("utf-8"))
+    *way, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    owner = cell
+    for part in way:
+        owner = owner[part]
+    owner[last] = value
+    file.write_text(json.dumps(cell), "utf-8")
+    told = []
+    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    (sentence,) = told
+    assert sentence.startswith(f"its run is trained again, the kept one is not usable: {file}: it ")
+    assert len(sentence) < 400 + len(str(file))
+
+
+def drop(text, key):
+    def without(value):
+        if isinstance(value, dict):
+            return {name: without(entry) for name, entry in value.items() if name != key}
+        return [without(entry) for entry in value] if isinstance(value, list) else value
+
+    return json.dumps(without(json.loads(text)))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(lambda text, key=key: drop(text, key) for key in ("result", "parameters", "train_loss", "lr", "seconds")),
+        lambda text: "[" * 100_000,
+        lambda text: "9" * 10_000,
+        lambda text: text.replace('"host"', '"hosts"'),
+        lambda text: text.encode()[:-1] + b"\xff",
+    ],
+)
+def test_a_spoiled_cell_is_refused_in_one_sentence(spoil, settings, runs, tmp_path):
+    (file,) = written(tmp_path, settings, runs[1:])
+    content = spoil(file.read_text("utf-8"))
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    told = []
+    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert len(told) == 1
+    assert "\n" not in told[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"samples": np.zeros((3, 5))}, "do not fit each other: channels"),
+        ({"means": np.zeros((2, 4))}, "do not fit each other"),
+        ({"samples": np.zeros((4, 0))}, "do not fit each other"),
+        ({"samples": np.full((4, 5), np.nan)}, "something else than finite numbers in samples"),
+        ({"weights": np.full((1, 4), -1.0)}, "something else than finite numbers >= 0 in weights"),
+        ({"means": np.zeros((1, 4), dtype=bool)}, "something else than finite numbers in means"),
+        ({"channels": np.zeros(4)}, "something else than whole numbers >= 0 in channels"),
+        ({"more": np.zeros(4)}, "holds channels, samples, weights, means, variances, more, expected channels, samples"),
+        (None, "holds variances, means, weights, samples, channels, expected channels"),
+        ("missing", r"lacks [0-9a-f]+\.npz"),
+    ],
+)
+def test_edited_arrays_are_refused_in_one_sentence(change, says, settings, runs, tmp_path):
+    (file,) = written(tmp_path, settings, runs[1:])
+    arrays = npz.read(path := file.with_suffix(".npz"))
+    if change == "missing":
+        path.unlink()
+    elif change is None:
+        npz.write(path, dict(reversed(arrays.items())))
+    else:
+        npz.write(path, arrays | change)
+    told = []
+    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    (sentence,) = told
+    assert re.search(says, sentence)
+
+
+def test_several_are_told_of_at_once(settings, runs, tmp_path):
+    for path in written(tmp_path, settings, runs):
+        path.write_text("{}", "utf-8")
+    told = []
+    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    (sentence,) = told
+    assert sentence.startswith("2 runs are trained again")
+    assert "it lacks config, result, measured: it is damaged" in sentence
 
 
 @pytest.fixture

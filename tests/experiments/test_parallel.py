@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from support.heavy import slow
 
 from uanref.experiments import parallel
 
@@ -94,6 +96,54 @@ def test_a_task_that_is_killed_twice_is_lost_alone():
     assert "killed by signal 9, twice" in str(lost)
 
 
+def starts(monkeypatch, *good):
+    """Let the first starts of a process succeed or fail as ``good`` says, all later ones succeed."""
+    start, left = parallel._start, list(good)
+
+    def attempt():
+        if left and not left.pop(0):
+            raise OSError(12, "Cannot allocate memory")
+        return start()
+
+    monkeypatch.setattr(parallel, "_start", attempt)
+
+
+@posix
+def test_a_restart_that_fails_costs_one_task(monkeypatch):
+    starts(monkeypatch, True, False)
+    tasks = [(None, signal.SIGKILL), (None, 0), (None, 0)]
+    pool = parallel._Pool(die, tasks)
+    found = list(pool.answers(1))  # one after the other, in a process
+    pool.close()
+    assert [str(outcome) for _, outcome in found[1:]] == ["alive", "alive"]
+    lost = found[0][1]
+    assert isinstance(lost, parallel.Lost)
+    sentence = "its process was killed by signal 9, and no other could be started (Cannot allocate memory); "
+    assert str(lost) == sentence + "for want of memory, fewer --jobs help"
+
+
+def test_a_first_start_that_fails_costs_one_task(monkeypatch):
+    starts(monkeypatch, False)
+    pool = parallel._Pool(double, [(1,), (2,)])
+    (_, failed), (_, done) = pool.answers(1)
+    pool.close()
+    assert "Cannot allocate memory" in str(failed)
+    assert done == 4
+
+
+def test_a_thread_that_cannot_be_started_leaves_the_work_to_the_others(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def some(thread):
+        if started and "_serve" in repr(thread):
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", some)
+    assert outcomes(double, [(1,), (2,), (3,)]) == {(1,): 2, (2,): 4, (3,): 6}
+
+
 @posix
 def test_no_process_stays_when_the_caller_stops():
     before = children()
@@ -143,7 +193,7 @@ def wait_for(condition, seconds):
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGTERM), slow(signal.SIGINT)])
 def test_workers_end_with_their_parent(number, tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=tmp_path, stderr=subprocess.DEVNULL)
     files = [tmp_path / "pid-1", tmp_path / "pid-2"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.heavy import slow
 
 import uanref
 from uanref import MSE, SGD, Adam, BatchNorm, Layer, Linear, ReLU, Residual, Sequential, Tanh, backend, gradcheck
@@ -80,6 +81,57 @@ class TestThreads:
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
         assert any("another thread" in str(error) for error in errors)
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_passes_that_interleave_are_each_its_threads(self, order: tuple[int, int]) -> None:
+        """This thread trains; meanwhile another keeps a pass in eval mode. Each backward pass takes its own."""
+        layer, alone, other, found = model(), model(), 2.0 * X, {}
+        alone.forward(X)
+        expected = {0: alone.backward(X)}
+        alone.eval().forward(other)
+        expected[1] = alone.backward(X)
+        with ThreadPoolExecutor(1) as pool:
+            layer.forward(X)
+            pool.submit(layer.eval().forward, other).result()
+            for which in order:
+                found[which] = layer.backward(X) if which == 0 else pool.submit(layer.backward, X).result()
+        for which in order:
+            np.testing.assert_array_equal(found[which], expected[which])
+        assert all(not each._pending for _, each in layer.modules())
+
+    def test_a_training_pass_under_ones_own_pending_pass_is_seen(self) -> None:
+        layer = ReLU()
+        layer.forward(X)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(layer.eval().forward, X).result()  # now the latest, and that thread's own
+            with pytest.raises(RuntimeError, match=r"ReLU\.forward in one thread"):
+                pool.submit(layer.train().forward, X).result()
+
+    def test_a_thread_without_a_pass_takes_none_of_the_others(self) -> None:
+        layer, loss = ReLU().eval(), MSE()
+        in_thread(lambda: layer.forward(X))
+        layer.forward(X)
+        in_thread(lambda: loss.forward(X, X))
+        layer.backward(X)
+        for run in (lambda: layer.backward(X), loss.backward):
+            with pytest.raises(RuntimeError, match=r"backward in one thread"):
+                run()
+
+    def test_backward_passes_of_many_threads_lose_none(self) -> None:
+        layer = Linear(4, 4, dtype="float64").eval()
+        inputs = [(i + 1.0) * X for i in range(4)]
+
+        def run(x: np.ndarray) -> list[np.ndarray]:
+            found = []
+            for _ in range(100):
+                layer.forward(x)
+                found.append(layer._take(X)[0])
+            return found
+
+        with ThreadPoolExecutor(4) as pool:
+            for x, kept in zip(inputs, pool.map(run, inputs), strict=True):
+                assert all(each is x for each in kept)
+        assert not layer._pending
 
     def test_a_model_may_be_handed_on_between_steps_and_gives_the_same_numbers(self) -> None:
         alone, handed = model(), model()
@@ -249,6 +301,42 @@ class TestWatch:
             layer.forward(X)
         assert set(seen.activations) == {name for name, _ in layer.modules()}
 
+    def test_arrays_given_by_name_are_seen(self) -> None:
+        layer = model()
+        with layer.watch() as seen:
+            y = layer.forward(x=X)
+            layer.backward(dy=X)
+        assert seen.activations[""] is y
+        assert seen.gradients[""] is X
+        assert set(seen.gradients) == {name for name, _ in layer.modules()}
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_after_a_pass_that_raised_the_next_begins_anew(self, error: type[BaseException]) -> None:
+        """A layer in two places is called in their order; a pass that ended between them is no call."""
+        relu, broken = ReLU(), Linear(4, 4, dtype="float64")
+        layer = Sequential(relu, broken, relu)
+        really = Linear._check_input
+
+        def check(self: Linear, x: np.ndarray) -> None:
+            if fail:
+                raise error
+            really(self, x)
+
+        with pytest.MonkeyPatch.context() as patch, layer.watch() as seen:
+            patch.setattr(Linear, "_check_input", check)
+            for fail in (True, False):
+                if fail:
+                    with pytest.raises(error):
+                        layer.forward(X)
+                    layer.clear()
+                else:
+                    y = layer.forward(X)
+                    layer.backward(X)
+        assert seen.activations["2"] is y
+        np.testing.assert_array_equal(seen.activations["0"], np.maximum(X, 0))
+        assert seen.gradients["2"] is X
+        np.testing.assert_array_equal(seen.gradients["0"], seen.gradients["1"] @ broken.weight.value)
+
 
 class TestErrorsAsExceptions:
     """Under ``numpy.seterr(all="raise")`` everything works as under NumPy's defaults: exp may give 0."""
@@ -322,8 +410,8 @@ atexit.register(last)
 """
 
 
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("layer", ["BatchNorm(8)", "GELU()"])
+@pytest.mark.parametrize("before", [True, slow(False)])
+@pytest.mark.parametrize("layer", ["BatchNorm(8)", slow("GELU()")])
 def test_a_pass_at_the_end_of_the_process(layer: str, before: bool) -> None:
     program = AT_EXIT.format(layer=layer, before=before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 from support import requirements
+from support.heavy import every, slow
 
 import uanref
 from mutation import cases, gate, page, parity, single, targets
@@ -123,6 +124,7 @@ def test_the_settings_of_a_case_hold_inside_it_alone():
     assert [case.way for case in gate.catalogue()[:3]] == list(cases.WAYS)
 
 
+@pytest.mark.slow
 def test_every_function_of_the_versions_is_judged():
     """By the gradient checks or by parity; what is in neither plan is an error, or left out by name."""
     requirements.require_cupy()  # what versions do on a device is judged on the strict double
@@ -247,9 +249,10 @@ def test_parity_cases_cut_batches_and_use_threads(monkeypatch):
 # --- the gate ---------------------------------------------------------------------------------------
 
 
-def test_a_sample_of_slips_is_killed():
-    verdict = gate.run(every=7)
-    assert len(verdict.outcomes) > 50
+@pytest.mark.parametrize(("step", "least"), [(70, 5), slow((7, 50))])
+def test_a_sample_of_slips_is_killed(step, least):
+    verdict = gate.run(every=step)
+    assert len(verdict.outcomes) > least
     assert not verdict.survivors, str(verdict)
     assert not [error for error in verdict.errors if "listed" in error], str(verdict)
 
@@ -257,7 +260,7 @@ def test_a_sample_of_slips_is_killed():
 # --- float32 ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [i for i, case in enumerate(gate.catalogue()) if case.way != "cut"])
+@pytest.mark.parametrize("number", every(10, [i for i, case in enumerate(gate.catalogue()) if case.way != "cut"]))
 def test_every_case_gives_in_float32_what_it_gives_in_float64(number):
     """To 1e-3 of each tensor, but for a gradient that is 0 by cancellation; else a fault of 1 % could hide."""
     case = gate.catalogue()[number]
@@ -297,10 +300,11 @@ def test_each_result_has_a_fault():
     ]
 
 
-def test_a_sample_of_faults_in_float32_is_killed():
-    turn = int(os.environ.get("GITHUB_SHA", "0")[:8], 16) % 10  # another tenth for every commit
-    verdict = single.run(every=10, turn=turn)
-    assert len(verdict.outcomes) > 60
+@pytest.mark.parametrize(("step", "least"), [(100, 6), slow((10, 60))])
+def test_a_sample_of_faults_in_float32_is_killed(step, least):
+    turn = int(os.environ.get("GITHUB_SHA", "0")[:8], 16) % step  # another tenth for every commit
+    verdict = single.run(every=step, turn=turn)
+    assert len(verdict.outcomes) >= least
     assert not verdict.survivors, str(verdict)
 
 

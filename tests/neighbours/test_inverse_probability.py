@@ -132,6 +132,7 @@ def test_in_simulation_the_variance_falls_below_both():
         assert variances[name].mean() == pytest.approx(spread[name], rel=0.15), f"{name}: estimated variance"
 
 
+@pytest.mark.slow
 def test_the_asymptotic_variance_is_the_derivations():
     """n var(estimate) against V(lambda) = var Y + E[(1-p)/p (Y - lambda mu)^2], expectations taken over many units."""
     rng = np.random.default_rng(3)

@@ -22,6 +22,7 @@ def test_sizes_are_read():
         ("m=0", "axis=length"),
         ("m=-3", "axis=length"),
         ("m=2.5", "axis=length"),
+        (f"m={'9' * 5000}", r"axis=length, such as m=6, got 'm=9{58}'$"),
         ("=3", "no axis ''"),
         ("z=3", r"no axis 'z' to size: it has m \(sample\), c \(channel\), k \(component\)"),
     ],

@@ -132,7 +132,13 @@ def test_a_mistake_by_keys():
     screen.press("m")
     assert screen.walk.mistake is None
     assert "taken away" in printed(screen)
-    for answer, told in (("99", "expected a number from 1"), ("x", "expected a number from 1"), ("", "")):
+    for answer, told in (
+        ("99", "expected a number from 1"),
+        ("9" * 5000, "expected a number from 1"),
+        ("0", "from 1"),
+        ("x", "expected a number from 1"),
+        ("", ""),
+    ):
         screen._ask = lambda question, answer=answer: answer
         screen.press("m")
         assert screen.walk.mistake is None

@@ -421,6 +421,45 @@ def test_a_file_in_the_way_is_one_sentence(few, tmp_path, capsys):
     assert files_in(tmp_path) == {"file": b"mine"}
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "file for a folder", "link for a folder"])
+@pytest.mark.parametrize("name", ["first", "README.md", "uan_torch.py", "cases.json"])
+def test_what_is_in_the_way_of_one_file_keeps_all_others_from_being_written(kind, name, few, tmp_path, capsys):
+    """Whichever of the files it is, the last one too."""
+    case = CASES[0].name
+    target = tmp_path / (f"{case}.json" if name == "first" else name)
+    if kind.endswith("for a folder"):
+        target = target.parent if name == "first" else tmp_path / case.split("/")[0]
+    target.parent.mkdir(exist_ok=True)
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(target)
+    elif kind.startswith("link"):
+        (tmp_path / "elsewhere").mkdir()
+        target.symlink_to(tmp_path / "elsewhere")
+    else:
+        target.write_text("mine")
+    before = {path: path.lstat() for path in tmp_path.rglob("*")}
+    assert_refused(capsys, tmp_path, f"--out {tmp_path}", target.name, "name a", force=True)
+    assert {path: path.lstat() for path in tmp_path.rglob("*")}.keys() == before.keys()
+    assert not any(path.is_file() and path.name not in ("mine.txt", target.name) for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_an_inner_folder_without_permission_keeps_all_files_from_being_written(tmp_path):
+    inner = tmp_path / "uan_public"  # of the last cases
+    inner.mkdir()
+    inner.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    tmp_path.chmod(0o777)
+    done = unprivileged.run("vectors", "--force", "--out", str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "uan_public cannot be written" in done.stderr
+    assert list(tmp_path.iterdir()) == [inner]
+    assert list(inner.iterdir()) == []
+    inner.chmod(stat.S_IRWXU)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 def test_a_folder_without_permission_is_one_sentence(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)

@@ -13,6 +13,7 @@ from uanref.cli.app import app
 from uanref.cli.options import (
     NORM_NAMES,
     OWN_NORM,
+    USUAL_RATES,
     Backend,
     BatchSize,
     Components,
@@ -26,7 +27,9 @@ from uanref.cli.options import (
     rates,
     whole,
 )
-from uanref.cli.output import command_line, duration, fail, print_plain, progress, wide
+from uanref.cli.output import command_line, complain, duration, fail, print_plain, progress, wide
+from uanref.experiments.recipe import DEFAULTS, EPOCHS
+from uanref.reasons import reason
 
 if TYPE_CHECKING:
     from uanref.experiments.compare import Comparison, Run, Settings
@@ -38,26 +41,26 @@ NOTHING = "interrupted before the first run finished: nothing was written"
 
 @app.command()
 def compare(
-    dataset: Dataset = "digits",
-    model: Model = "cnn",
+    dataset: Dataset = DEFAULTS["dataset"],
+    model: Model = DEFAULTS["model"],
     norms: Annotated[
         str,
         typer.Option(
             metavar="A,B,...", help=f"of {NORM_NAMES}, or your own: {OWN_NORM}", autocompletion=completion.norm_lists
         ),
     ] = "none,bn,uan,uan-learned",
-    components: Components = 3,
+    components: Components = DEFAULTS["components"],
     seeds: Annotated[int, typer.Option(metavar="N", parser=whole(1), help="how many: seeds 0 to N-1")] = 3,
-    epochs: Epochs = 30,
+    epochs: Epochs = EPOCHS,
     lr: Annotated[
         str | None,
         typer.Option(
             metavar="A,B,...",
-            help="learning rates, each a row of its own; 0.1 for sgd and 0.01 for adam and adamw if left out",
+            help=f"learning rates, each a row of its own; {USUAL_RATES} if left out",
         ),
     ] = None,
-    batch_size: BatchSize = 64,
-    optimizer: Optimizer = "adam",
+    batch_size: BatchSize = DEFAULTS["batch_size"],
+    optimizer: Optimizer = DEFAULTS["optimizer"],
     backend: Backend = "numpy",
     jobs: Annotated[
         int | None,
@@ -100,7 +103,7 @@ def compare(
     splits = experiment.try_out(settings)
     total = len(settings.runs())
     with folder.claimed(out, "--out", force) as place:
-        before = cells.kept(place, settings, f"--out {place}")
+        before = cells.kept(place, settings, f"--out {place}", complain)
         estimate = Estimate(settings, splits, jobs, before)
         if not quiet:
             typer.echo(_plan(settings, place, len(before), estimate), err=True)
@@ -151,7 +154,7 @@ def _show(comparison: Comparison, record: Record, obstacle: str) -> None:
         except KeyboardInterrupt:
             comparison.interrupted = True
         except OSError as error:  # standard output goes to a full disk
-            troubles.append(f"the table cannot be printed ({error.strerror or error})")
+            troubles.append(f"the table cannot be printed ({reason(error)})")
             break
     if record.trouble:
         troubles.append(record.trouble)

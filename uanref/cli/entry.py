@@ -15,6 +15,7 @@ from uanref.cli import completion, output
 from uanref.cli.app import app
 from uanref.cli.output import Failed
 from uanref.own_errors import OwnCodeFailed
+from uanref.reasons import message, reason
 from uanref.startup import CODES, WORDS
 
 # Newer versions of Typer carry their own copy of Click: this is the base of usage errors in all of them.
@@ -91,6 +92,5 @@ def _run(arguments: list[str]) -> tuple[int, str]:
 def _sentence(error: BaseException) -> str:
     """Return an error's message on one line, without the decoration that Python adds to some."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(text).split()) or type(error).__name__
+        return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
+    return message(error)

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from uanref.cli import completion
 from uanref.cli.app import app
-from uanref.cli.options import DATASETS, Backend, path
+from uanref.cli.options import Backend, dataset_option, path
 from uanref.cli.output import complain
 
 
@@ -19,14 +18,7 @@ def evaluate(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", parser=path, help="a file that train --save wrote")
     ],
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"one of {DATASETS}; the checkpoint's if left out",
-            autocompletion=completion.datasets,
-        ),
-    ] = None,
+    dataset: Annotated[str | None, dataset_option("; the checkpoint's if left out")] = None,
     norm: Annotated[
         str | None, typer.Option(metavar="FILE:NAME", help="the code of its norm, if that is your own: mine.py:make")
     ] = None,

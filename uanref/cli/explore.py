@@ -7,26 +7,21 @@ from typing import Annotated
 
 import typer
 
-from uanref.cli import completion
 from uanref.cli.app import app
-from uanref.cli.options import DERIVATION_NAMES, path, whole
+from uanref.cli.options import Derivation, ExampleSeed, Inputs, Sizes, path
 from uanref.cli.output import print_plain
 
 
 @app.command()
 def explore(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=DERIVATION_NAMES, autocompletion=completion.derivations)],
+    name: Derivation,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=path, help="the page  [default: NAME.html]", show_default=False),
     ] = None,
-    size: Annotated[
-        list[str], typer.Option(metavar="AXIS=N", help="length of an axis, such as m=6 or k=2; may be repeated")
-    ] = [],  # noqa: B006  Typer copies it
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=path, help="an .npz with one array per input, and upstream")
-    ] = None,
-    seed: Annotated[int, typer.Option(parser=whole(0), metavar="N", help="of the example's numbers")] = 0,
+    size: Sizes = [],  # noqa: B006  Typer copies it
+    inputs: Inputs = None,
+    seed: ExampleSeed = 0,
     force: Annotated[bool, typer.Option("--force", help="overwrite a page that is there")] = False,
 ) -> None:
     """Write a page that walks through a derivation in a browser.

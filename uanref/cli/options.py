@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from uanref.cli import completion
+from uanref.experiments.recipe import DEFAULTS, LEARNING_RATES
 from uanref.models import NORMS
 
 NORM_NAMES = ", ".join(NORMS)
@@ -25,43 +26,60 @@ def wanted_versions(text: str | None) -> tuple[str, ...]:
     return wanted(None if text is None else entries("--versions", text, "definition,fast"))
 
 
+def shown(text: Any) -> str:
+    """Return what was given as a sentence shows it, its first 60 characters."""
+    return repr(str(text) if len(str(text)) <= 60 else f"{str(text)[:60]}...")
+
+
 def whole(least: int, most: int = 10**6) -> Callable[[Any], int]:
     """Return a parser of whole numbers from ``least`` to ``most``."""
 
     def parse(text: Any) -> int:
         try:
             found = int(str(text))
-        except ValueError:
-            found = least - 1
+        except ValueError:  # no number, or one of more digits than Python reads
+            found = most + 1 if str(text).isdecimal() else least - 1
         if found < least:
-            raise typer.BadParameter(f"expected a whole number >= {least}, got {str(text)!r}.")
+            raise typer.BadParameter(f"expected a whole number >= {least}, got {shown(text)}.")
         if found > most:
-            raise typer.BadParameter(f"expected a whole number <= {most}, got {str(text)!r}.")
+            raise typer.BadParameter(f"expected a whole number <= {most}, got {shown(text)}.")
         return found
 
     return parse
 
 
 def positive(text: Any) -> float:
-    """Parse a finite number > 0."""
+    """Parse a finite number > 0.
+
+    Raises:
+        BadParameter: it is none.
+    """
     try:
         found = float(str(text))
     except ValueError:
         found = math.nan
     if not (math.isfinite(found) and found > 0):
-        raise typer.BadParameter(f"expected a finite number > 0, got {str(text)!r}.")
+        raise typer.BadParameter(f"expected a finite number > 0, got {shown(text)}.")
     return found
 
 
 def path(text: Any) -> Path:
-    """Parse the name of a file or folder: an unset variable of a shell script should not go unnoticed."""
+    """Parse the name of a file or folder: an unset variable of a shell script should not go unnoticed.
+
+    Raises:
+        BadParameter: an empty name.
+    """
     if not str(text):
         raise typer.BadParameter("expected a name, got ''.")
     return Path(str(text))
 
 
 def rates(text: str) -> tuple[float, ...]:
-    """Split the comma-separated learning rates of --lr."""
+    """Split the comma-separated learning rates of --lr.
+
+    Raises:
+        BadParameter: an entry that is no finite number > 0.
+    """
     given = entries("--lr", text, "0.1,0.01")
     try:
         return tuple(positive(entry) for entry in given)
@@ -70,7 +88,11 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def entries(option: str, text: str, example: str) -> tuple[str, ...]:
-    """Split a comma-separated list without empty entries."""
+    """Split a comma-separated list without empty entries.
+
+    Raises:
+        BadParameter: an empty entry.
+    """
     entries = tuple(entry.strip() for entry in text.split(","))
     if not all(entries):
         message = f"expected entries separated by single commas, such as {example}, got {text!r}."
@@ -93,29 +115,71 @@ def norm_entries(option: str, text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-Dataset = Annotated[
-    str,
-    typer.Option(
-        "--dataset",
-        metavar="NAME",
-        help=f"one of {DATASETS}",
-        autocompletion=completion.datasets,
-    ),
-]
-Model = Annotated[str, typer.Option("--model", metavar="NAME", help="mlp or cnn", autocompletion=completion.models)]
-Components = Annotated[int, typer.Option(metavar="K", parser=whole(1, 1000), help="mixture components or modes")]
-Epochs = Annotated[int, typer.Option(metavar="N", parser=whole(1), help="passes over the training images")]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", parser=whole(1), help="images in a step")]
-Optimizer = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="sgd (with Nesterov momentum 0.9), adam or adamw", autocompletion=completion.optimizers
-    ),
-]
+def dataset_option(note: str = "") -> Any:
+    """Return the option of a data set; ``note`` says what holds where it is left out."""
+    help = f"one of {DATASETS}{note}"
+    return typer.Option("--dataset", metavar="NAME", help=help, autocompletion=completion.datasets)
+
+
+def model_option(note: str = "") -> Any:
+    """Return the option of a network."""
+    return typer.Option("--model", metavar="NAME", help=f"mlp or cnn{note}", autocompletion=completion.models)
+
+
+def components_option(note: str = "") -> Any:
+    """Return the option of the number of components."""
+    return typer.Option("--components", metavar="K", parser=whole(1, 1000), help=f"mixture components or modes{note}")
+
+
+def epochs_option(help: str = "passes over the training images") -> Any:
+    """Return the option of the number of epochs."""
+    return typer.Option("--epochs", metavar="N", parser=whole(1), help=help)
+
+
+def batch_size_option(note: str = "") -> Any:
+    """Return the option of the batch size."""
+    return typer.Option("--batch-size", metavar="N", parser=whole(1), help=f"images in a step{note}")
+
+
+def optimizer_option(note: str = "") -> Any:
+    """Return the option of an optimizer."""
+    help = f"sgd (with Nesterov momentum 0.9), adam or adamw{note}"
+    return typer.Option("--optimizer", metavar="NAME", help=help, autocompletion=completion.optimizers)
+
+
+def seed_option(help: str = "of everything that is drawn") -> Any:
+    """Return the option of a seed."""
+    return typer.Option("--seed", metavar="N", parser=whole(0, 2**63), help=help)
+
+
+def left_out(name: str) -> str:
+    """Return the note of an option whose default the command itself fills in."""
+    return f"; {DEFAULTS[name]} if left out"
+
+
+USUAL_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+Dataset = Annotated[str, dataset_option()]
+Model = Annotated[str, model_option()]
+Components = Annotated[int, components_option()]
+Epochs = Annotated[int, epochs_option()]
+BatchSize = Annotated[int, batch_size_option()]
+Optimizer = Annotated[str, optimizer_option()]
 Backend = Annotated[
     str, typer.Option(metavar="NAME", help="numpy, or cupy for a GPU", autocompletion=completion.backends)
 ]
-Seed = Annotated[int, typer.Option(metavar="N", parser=whole(0, 2**63), help="of everything that is drawn")]
+Seed = Annotated[int, seed_option()]
+Derivation = Annotated[
+    str, typer.Argument(metavar="NAME", help=DERIVATION_NAMES, autocompletion=completion.derivations)
+]
+Sizes = Annotated[
+    list[str],
+    typer.Option("--size", metavar="AXIS=N", help="length of an axis, such as m=6 or k=2; may be repeated"),
+]
+Inputs = Annotated[
+    Path | None,
+    typer.Option("--inputs", metavar="FILE", parser=path, help="an .npz with one array per input, and upstream"),
+]
+ExampleSeed = Annotated[int, seed_option("of the example's numbers")]
 Versions = Annotated[
     str | None,
     typer.Option(

@@ -20,7 +20,11 @@ class Failed(Exception):
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End the command with a message on standard error."""
+    """End the command with a message on standard error.
+
+    Raises:
+        Failed: always; the entry point prints its message and ends with its code.
+    """
     raise Failed(message, code)
 
 

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from uanref.cli import completion
 from uanref.cli.app import app
-from uanref.cli.options import DERIVATION_NAMES, path, whole
+from uanref.cli.options import Derivation, ExampleSeed, Inputs, Sizes
 from uanref.cli.output import print_plain, unbroken, wide
 
 
 @app.command()
 def step(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=DERIVATION_NAMES, autocompletion=completion.derivations)],
-    size: Annotated[
-        list[str], typer.Option(metavar="AXIS=N", help="length of an axis, such as m=6 or k=2; may be repeated")
-    ] = [],  # noqa: B006  Typer copies it
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=path, help="an .npz with one array per input, and upstream")
-    ] = None,
-    seed: Annotated[int, typer.Option(parser=whole(0), metavar="N", help="of the example's numbers")] = 0,
+    name: Derivation,
+    size: Sizes = [],  # noqa: B006  Typer copies it
+    inputs: Inputs = None,
+    seed: ExampleSeed = 0,
     mistake: Annotated[
         str | None, typer.Option(metavar="ID", help="plant a mistake; 'list' prints what there is")
     ] = None,

@@ -10,8 +10,26 @@ import typer
 
 from uanref.cli import completion
 from uanref.cli.app import app
-from uanref.cli.options import DATASETS, NORM_NAMES, OWN_NORM, Backend, Quiet, path, positive, whole
+from uanref.cli.options import (
+    NORM_NAMES,
+    OWN_NORM,
+    USUAL_RATES,
+    Backend,
+    Quiet,
+    batch_size_option,
+    components_option,
+    dataset_option,
+    epochs_option,
+    left_out,
+    model_option,
+    optimizer_option,
+    path,
+    positive,
+    seed_option,
+)
 from uanref.cli.output import complain, fail, print_plain
+from uanref.experiments.recipe import EPOCHS
+from uanref.reasons import message, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,56 +40,33 @@ if TYPE_CHECKING:
 @app.command()
 def train(
     dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"one of {DATASETS}; digits if not given; with --resume: where its data are now",
-            autocompletion=completion.datasets,
-        ),
+        str | None, dataset_option(f"{left_out('dataset')}; with --resume: where its data are now")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="mlp or cnn (default)", autocompletion=completion.models)
-    ] = None,
+    model: Annotated[str | None, model_option(left_out("model"))] = None,
     norm: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"one of {NORM_NAMES}, or your own: {OWN_NORM}; uan if not given",
+            help=f"one of {NORM_NAMES}, or your own: {OWN_NORM}{left_out('norm')}",
             autocompletion=completion.norms,
         ),
     ] = None,
-    components: Annotated[
-        int | None, typer.Option(metavar="K", parser=whole(1, 1000), help="mixture components or modes (3)")
-    ] = None,
-    epochs: Annotated[
-        int, typer.Option(metavar="N", parser=whole(1), help="in all, those of a resumed checkpoint included")
-    ] = 30,
+    components: Annotated[int | None, components_option(left_out("components"))] = None,
+    epochs: Annotated[int, epochs_option("in all, those of a resumed checkpoint included")] = EPOCHS,
     lr: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", parser=positive, help="0.1 for sgd, 0.01 for adam and adamw if left out"),
+        float | None, typer.Option(metavar="RATE", parser=positive, help=f"{USUAL_RATES} if left out")
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", parser=whole(1), help="images in a step (64)")
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="sgd (with Nesterov momentum 0.9), adam (default) or adamw",
-            autocompletion=completion.optimizers,
-        ),
-    ] = None,
+    batch_size: Annotated[int | None, batch_size_option(left_out("batch_size"))] = None,
+    optimizer: Annotated[str | None, optimizer_option(left_out("optimizer"))] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="of the learning rate: constant, or cosine (default) down to 0",
+            help=f"of the learning rate: constant, or cosine down to 0{left_out('schedule')}",
             autocompletion=completion.schedules,
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", parser=whole(0, 2**63), help="of split, weights and batches (0)")
-    ] = None,
+    seed: Annotated[int | None, seed_option(f"of split, weights and batches{left_out('seed')}")] = None,
     backend: Backend = "numpy",
     save: Annotated[
         Path | None,
@@ -96,7 +91,6 @@ def train(
 
     from uanref import files
     from uanref.experiments import single
-    from uanref.training.keeping import reason
 
     given = {
         "dataset": dataset,
@@ -143,7 +137,7 @@ def _drawn(trained: Trained, picture: Path, console: Console) -> bool:
     try:
         trained.draw(picture)
     except Exception as error:
-        complain(f"{picture} could not be drawn ({' '.join(str(error).split()) or type(error).__name__})")
+        complain(f"{picture} could not be drawn ({message(error)})")
         return False
     print_plain(console, f"Curves in {picture}")
     return True

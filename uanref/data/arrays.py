@@ -14,6 +14,7 @@ from uanref.data.sets import Dataset, is_small, plain
 from uanref.data.splits import Splits, standardized
 from uanref.data.values import Values
 from uanref.layers.base import number
+from uanref.reasons import reason
 
 MAX_BYTES = 1 << 31
 """Largest content, uncompressed, of an ``.npz`` file that :func:`read_npz` accepts: 2 GiB."""
@@ -72,8 +73,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Array, Array]:
     except npz.NpzError as error:
         raise DataError(f"{path} {error}") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"cannot read {path}: {reason}") from None
+        raise DataError(f"cannot read {path}: {reason(error)}") from None
     if missing := [key for key in ("x", "y") if key not in found]:
         holds = ", ".join(sorted(found)[:10]) or "nothing"
         raise DataError(f"{path} lacks {' and '.join(missing)}, it holds {holds[:200]}: numpy.savez(file, x=x, y=y)")

@@ -24,6 +24,7 @@ from uanref import files
 from uanref.backend import Array, shape_text
 from uanref.data.sets import Dataset, is_small
 from uanref.data.values import Values
+from uanref.reasons import reason
 
 MAX_BYTES = 1 << 30
 """Largest content, uncompressed, that :func:`read_idx` accepts: 1 GiB, almost twice EMNIST, the largest in use."""
@@ -216,8 +217,7 @@ def _is(kind: Callable[[int], bool], path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return DataError(f"cannot read {path}: {reason}")
+    return DataError(f"cannot read {path}: {reason(error)}")
 
 
 def _size_text(images: Array) -> str:

@@ -66,7 +66,11 @@ class Standardizer:
 
     @classmethod
     def fit(cls, images: Array | Dataset) -> Standardizer:
-        """Measure images (N, C, H, W) or vectors (N, D), or those of a set: in float64, so that nothing cancels."""
+        """Measure images (N, C, H, W) or vectors (N, D), or those of a set: in float64, so that nothing cancels.
+
+        Raises:
+            ValueError: an array of another rank.
+        """
         given = images if isinstance(images, Dataset) else plain("images", images)
         shape = given.stored.shape if isinstance(given, Dataset) else given.shape
         if len(shape) not in (2, 4) or 0 in shape:
@@ -85,7 +89,11 @@ class Standardizer:
         return cls(mean, np.where(constant, 1.0, std))
 
     def apply(self, images: Array) -> Array:
-        """Return the standardized ``images`` (N, C, H, W) or vectors (N, D), float32, as a new array."""
+        """Return the standardized ``images`` (N, C, H, W) or vectors (N, D), float32, as a new array.
+
+        Raises:
+            ValueError: another number of channels than it was fitted on.
+        """
         images = plain("images", images)
         if images.ndim not in (2, 4) or images.shape[1] != len(self.mean):
             raise ValueError(

@@ -32,7 +32,11 @@ def run(
     steps: Mapping[str, Step],
     numerical: bool,
 ) -> Trace:
-    """Run a derivation; arguments and errors are those of ``Derivation.trace``."""
+    """Run a derivation; arguments and errors are those of ``Derivation.trace``.
+
+    Raises:
+        ValueError: an upstream gradient that is no array of finite numbers of the output's shape; and as told there.
+    """
     given = derivation.example(seed) if inputs is None else inputs
     values, sizes = _checked(derivation, given)
     with np.errstate(all="ignore"):  # numbers outside an equation's domain show as nan and inf

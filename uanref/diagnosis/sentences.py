@@ -8,6 +8,7 @@ from typing import Any
 
 from uanref.diagnosis import facts
 from uanref.diagnosis.commands import WHEELS, install, reinstall, replace
+from uanref.reasons import message
 
 OLDEST = {12: 50, 13: 75}
 """The oldest compute capability that CUDA's run-time compiler builds for, times 10."""
@@ -99,5 +100,5 @@ def no_product(cupy: Any, error: Exception) -> str:
 
 def brief(error: BaseException) -> str:
     """Return an error's message on one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = message(error)
     return text if len(text) <= 200 else f"{text[:197]}..."

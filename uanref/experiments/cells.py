@@ -10,21 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uanref import files, machine, npz
+from uanref.experiments import cell_checks
 from uanref.experiments.activations import Activations
 from uanref.experiments.run import Run
 from uanref.experiments.settings import Settings
+from uanref.reasons import reason
 from uanref.training.history import History
 
 FOLDER = "cells"
 PATTERN = re.compile(r"[0-9a-f]{32}\.(json|npz)")
-_ARRAYS = ("channels", "samples", "weights", "means", "variances")
 _LARGEST = 2**28  # bytes; a file that claims more is none of ours
 
 
@@ -65,7 +66,7 @@ def write(folder: Path, settings: Settings, run: Run) -> None:
     path = folder / FOLDER / f"{name(asked)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if (shown := run.activations) is not None:
-        npz.write(path.with_suffix(".npz"), {part: np.asarray(getattr(shown, part)) for part in _ARRAYS})
+        npz.write(path.with_suffix(".npz"), {part: np.asarray(getattr(shown, part)) for part in cell_checks.ARRAYS})
     history = run.history.to_dict()
     seconds = [epoch.pop("seconds") for epoch in history["epochs"]]
     result = {
@@ -84,7 +85,9 @@ def exists(folder: Path, settings: Settings, run: Run) -> bool:
     return (folder / FOLDER / f"{name(config(settings, run.norm, run.lr, run.seed))}.json").is_file()
 
 
-def kept(folder: Path, settings: Settings, what: str) -> list[Run]:
+def kept(
+    folder: Path, settings: Settings, what: str, tell: Callable[[str], object] = lambda sentence: None
+) -> list[Run]:
     """Return the runs of ``settings`` whose cells an earlier, unfinished comparison left in ``folder``.
 
     A cell that is damaged, or was made with other versions, does not count: its run is trained again.
@@ -93,6 +96,7 @@ def kept(folder: Path, settings: Settings, what: str) -> list[Run]:
         folder: of the results.
         settings: what is compared.
         what: names the folder in the sentence.
+        tell: gets a sentence where cells do not count, with the first of them and its reason.
 
     Raises:
         FileExistsError: the folder has cells of another comparison.
@@ -101,8 +105,16 @@ def kept(folder: Path, settings: Settings, what: str) -> list[Run]:
     found = [path for path in ours(folder) if path.suffix == ".json"]
     if any(path.stem not in plans for path in found):
         raise FileExistsError(f"{what} holds runs of another comparison: name another folder or add --force")
-    runs = [_read(path, settings, *plans[path.stem]) for path in found]
-    return [run for run in runs if run is not None]
+    runs, refused = [], []
+    for path in found:
+        try:
+            runs.append(_read(path, settings, *plans[path.stem]))
+        except (OSError, ValueError) as error:
+            refused.append(f"{path}: it {reason(error)}")
+    if refused:
+        times = "its run is" if len(refused) == 1 else f"{len(refused)} runs are"
+        tell(f"{times} trained again, the kept one is not usable: {refused[0]}")
+    return runs
 
 
 def ours(folder: Path) -> list[Path]:
@@ -113,40 +125,41 @@ def ours(folder: Path) -> list[Path]:
     return sorted(path for path in cells.iterdir() if PATTERN.fullmatch(path.name) and not path.is_dir())
 
 
-def _read(path: Path, settings: Settings, norm: str, lr: float, seed: int) -> Run | None:
-    try:
-        cell = json.loads(_bytes(path))
-        asked, result, measured = cell["config"], cell["result"], cell["measured"]
-        if asked != config(settings, norm, lr, seed) or measured["versions"] != machine.versions():
-            return None
-        seconds = measured.pop("epoch_seconds")
-        epochs = [{**epoch, "seconds": time} for epoch, time in zip(result["history"]["epochs"], seconds, strict=True)]
-        history = History.from_dict({**result["history"], "epochs": epochs})
-        accuracy = result["test_accuracy"]
-        return Run(
-            norm=norm,
-            lr=lr,
-            seed=seed,
-            test_accuracy=float("nan") if accuracy is None else float(accuracy),
-            parameters=int(result["parameters"]),
-            history=history,
-            layers={str(key): str(value) for key, value in result["layers"].items()},
-            activations=_activations(path.with_suffix(".npz"), norm) if result["activations"] else None,
-            measured=dict(measured),
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError):
-        return None
+def _read(path: Path, settings: Settings, norm: str, lr: float, seed: int) -> Run:
+    """Return the run of a cell.
+
+    Raises:
+        ValueError, OSError: it is damaged, or of another comparison.
+    """
+    cell = files.read_json(path, _LARGEST)
+    cell_checks.check(cell, settings.epochs)
+    asked, result, measured = cell["config"], cell["result"], cell["measured"]
+    if asked != config(settings, norm, lr, seed):
+        raise ValueError("holds another config than its name says")
+    if measured["versions"] != machine.versions():
+        raise ValueError("was made with other versions of Python or its packages")
+    seconds = measured.pop("epoch_seconds")
+    epochs = [{**epoch, "seconds": time} for epoch, time in zip(result["history"]["epochs"], seconds, strict=True)]
+    accuracy = result["test_accuracy"]
+    return Run(
+        norm=norm,
+        lr=lr,
+        seed=seed,
+        test_accuracy=float("nan") if accuracy is None else float(accuracy),
+        parameters=result["parameters"],
+        history=History.from_dict({**result["history"], "epochs": epochs}),
+        layers=result["layers"],
+        activations=_activations(path.with_suffix(".npz"), norm) if result["activations"] else None,
+        measured=measured,
+    )
 
 
 def _activations(path: Path, norm: str) -> Activations:
-    arrays = npz.read(path)
-    channels, *rest = (arrays[part] for part in _ARRAYS)
+    try:
+        arrays = npz.read(path, names=cell_checks.ARRAYS, fits=cell_checks.check_shapes)
+        cell_checks.check_numbers(arrays)
+    except (OSError, npz.NpzError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise ValueError(f"lacks {path.name}" if missing else f"has a {path.name} that {reason(error)}") from error
+    channels, *rest = (arrays[part] for part in cell_checks.ARRAYS)
     return Activations(norm, tuple(int(c) for c in channels), *rest)
-
-
-def _bytes(path: Path) -> bytes:
-    with files.open_plain(path) as stream:
-        content = stream.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ValueError(f"{path} is no cell")
-    return content

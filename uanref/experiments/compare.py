@@ -18,6 +18,7 @@ from uanref.experiments.run import Run, build, train_one
 from uanref.experiments.settings import Settings
 from uanref.layers.base import count
 from uanref.own_errors import located
+from uanref.reasons import message
 
 __all__ = ["Comparison", "Run", "Settings", "processes", "run", "train_one", "try_out"]
 
@@ -117,8 +118,7 @@ def run(
         with contextlib.closing(parallel.unordered(train_one, tasks, jobs)) as outcomes:
             for (_, norm, lr, seed, _), outcome in outcomes:
                 if isinstance(outcome, Exception):
-                    what = " ".join(str(outcome).split()) or type(outcome).__name__
-                    comparison.failed.append(f"{norm}, lr {lr:g}, seed {seed}: {what}")
+                    comparison.failed.append(f"{norm}, lr {lr:g}, seed {seed}: {message(outcome)}")
                 else:
                     comparison.runs.append(outcome)
                     finished(outcome)

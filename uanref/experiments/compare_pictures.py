@@ -15,6 +15,7 @@ import numpy as np
 from uanref import files
 from uanref.backend import Array
 from uanref.experiments.compare import Comparison, Run
+from uanref.reasons import reason
 
 NAMES = ("curves.png", "gradients.png", "activations.png")
 STAGED = ".pictures-"  # how the name of the folder begins where they are drawn
@@ -33,7 +34,7 @@ def obstacle() -> str:
         figure = plots.gradients({"": {"none": {"1 Linear": line}}}, "a title")
         FigureCanvasAgg(figure).print_figure(io.BytesIO(), format="png", dpi=plots.DPI)
     except Exception as error:  # whatever a setting of Matplotlib, a missing LaTeX or font raises
-        return _sentence(error)
+        return reason(error, 160)
     return ""
 
 
@@ -62,11 +63,11 @@ def draw(comparison: Comparison, folder: Path) -> tuple[list[str], list[str]]:
                 plots.save(make(), staged / name)
                 drawn.append(name)
             except Exception as error:
-                failed.append(f"{name} could not be drawn ({_sentence(error)})")
+                failed.append(f"{name} could not be drawn ({reason(error, 160)})")
         for name in drawn:
             files.move(staged / name, folder / name)
     except OSError as error:
-        return [], [f"the pictures could not be written ({_sentence(error)})"]
+        return [], [f"the pictures could not be written ({reason(error, 160)})"]
     finally:
         try:
             shutil.rmtree(staged, ignore_errors=True)
@@ -115,8 +116,3 @@ def _mean_gradients(runs: Sequence[Run]) -> dict[str, tuple[Array, Array]]:
         norms = np.array([run.history.gradient_norms.get(name, [])[:reports] for run in runs])
         found[label] = (np.arange(1, norms.shape[1] + 1), norms.mean(axis=0))
     return found
-
-
-def _sentence(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:160] or type(error).__name__

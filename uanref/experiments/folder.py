@@ -12,6 +12,7 @@ from typing import IO
 
 from uanref import files
 from uanref.experiments import cells, compare_pictures
+from uanref.reasons import reason
 
 LOCK = ".uanref-compare.lock"
 RESULTS = "results.json"
@@ -54,7 +55,7 @@ def claimed(given: Path | None, option: str, force: bool = False) -> Iterator[Pa
             if error.strerror is None:  # our own sentences
                 raise
             what = f"{option} {folder}"
-            raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+            raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
         yield folder
     finally:
         if lock is not None:

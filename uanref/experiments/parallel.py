@@ -20,9 +20,12 @@ from typing import Any, Generic, TypeVar
 
 import uanref
 from uanref.experiments import worker
+from uanref.reasons import reason
 
 Result = TypeVar("Result")
 Task = tuple[Any, ...]
+
+_ADVICE = "for want of memory, fewer --jobs help"
 
 # A worker finds modules where this process does. It imports this very package, which may be another than the installed.
 _START = """
@@ -39,7 +42,7 @@ worker.main()
 
 
 class Lost(RuntimeError):
-    """A task whose process was killed twice."""
+    """A task whose process was killed twice, or once and no other could be started."""
 
 
 def unordered(
@@ -81,8 +84,14 @@ class _Pool(Generic[Result]):
 
     def answers(self, jobs: int) -> Iterator[tuple[Task, Result | Exception]]:
         for _ in range(min(jobs, len(self._tasks))):
-            self._threads.append(threading.Thread(target=self._serve, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._serve, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more: those that it gave do all
+                if not self._threads:
+                    raise
+                break
+            self._threads.append(thread)
         for _ in self._tasks:
             yield self._answers.get()
 
@@ -109,9 +118,11 @@ class _Pool(Generic[Result]):
                 process = self._started() if process is None else process
                 outcome = self._ask(process, task)
                 if isinstance(outcome, Lost):
-                    process = self._started()
+                    process = None  # the next task needs a fresh one, also where none comes up for this one
+                    process = self._again(outcome)
                     outcome = self._ask(process, task)
-                    process = None if isinstance(outcome, Lost) else process
+                    if isinstance(outcome, Lost):
+                        process, outcome = None, Lost(f"{outcome}, twice; {_ADVICE}")
             except Exception as error:  # no process can be started, or the task cannot be sent
                 outcome = error
             self._answers.put((task, outcome))
@@ -126,6 +137,17 @@ class _Pool(Generic[Result]):
             self._processes.add(process)
         return process
 
+    def _again(self, lost: Lost) -> subprocess.Popen[bytes]:
+        """Start another process after one that was lost.
+
+        Raises:
+            Lost: none can be started, for want of memory say.
+        """
+        try:
+            return self._started()
+        except Exception as error:
+            raise Lost(f"{lost}, and no other could be started ({reason(error)}); {_ADVICE}") from error
+
     def _ask(self, process: subprocess.Popen[bytes], task: Task) -> Result | Exception:
         import cloudpickle
 
@@ -137,8 +159,8 @@ class _Pool(Generic[Result]):
             answer: Result | Exception = pickle.loads(worker.receive(process.stdout))  # type: ignore[arg-type]
         except (OSError, EOFError):
             code = self._finish(process)
-            how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            return Lost(f"its process was {how}, twice; for want of memory, fewer --jobs help")
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            return Lost(f"its process {how}")
         return answer
 
     def _finish(self, process: subprocess.Popen[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from uanref import data
 from uanref.data import Splits
@@ -15,6 +16,19 @@ from uanref.training.trainer import Trainer
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
+EPOCHS = 30
+DEFAULTS: dict[str, Any] = {
+    "dataset": "digits",
+    "model": "cnn",
+    "norm": "uan",
+    "components": 3,
+    "lr": None,
+    "batch_size": 64,
+    "optimizer": "adam",
+    "schedule": "cosine",
+    "seed": 0,
+}
+"""What a training is, where nothing else is asked for; a comparison trains with the same, but for norms and seeds."""
 
 
 def make_trainer(

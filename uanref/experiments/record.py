@@ -11,6 +11,7 @@ from uanref.experiments.compare import Comparison
 from uanref.experiments.folder import RESULTS
 from uanref.experiments.run import Run
 from uanref.experiments.settings import Settings
+from uanref.reasons import reason
 
 
 class Record:
@@ -33,7 +34,7 @@ class Record:
         try:
             cells.write(self.folder, self.settings, run)
         except OSError as error:
-            self.trouble = f"{self.folder} cannot be written ({error.strerror or error})"
+            self.trouble = f"{self.folder} cannot be written ({reason(error)})"
 
     def finish(self, comparison: Comparison, results: dict[str, Any]) -> None:
         """Write cells that are still missing, on a disk that was full for a while say, and ``results.json``.
@@ -50,4 +51,4 @@ class Record:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write_json(self.folder / RESULTS, results)
         except OSError as error:
-            self.trouble = f"{self.folder / RESULTS} cannot be written ({error.strerror or error})"
+            self.trouble = f"{self.folder / RESULTS} cannot be written ({reason(error)})"

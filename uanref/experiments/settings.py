@@ -39,15 +39,15 @@ class Settings:
         BackendUnavailable: the backend cannot run here.
     """
 
-    dataset: str = "digits"
-    model: str = "cnn"
+    dataset: str = recipe.DEFAULTS["dataset"]
+    model: str = recipe.DEFAULTS["model"]
     norms: tuple[Any, ...] = ("none", "bn", "uan", "uan-learned")
-    components: int = 3
+    components: int = recipe.DEFAULTS["components"]
     seeds: int = 3
-    epochs: int = 30
+    epochs: int = recipe.EPOCHS
     lrs: tuple[float, ...] = ()
-    batch_size: int = 64
-    optimizer: str = "adam"
+    batch_size: int = recipe.DEFAULTS["batch_size"]
+    optimizer: str = recipe.DEFAULTS["optimizer"]
     backend: str = "numpy"
     factories: Mapping[str, Factory] = field(default_factory=dict, hash=False)
 

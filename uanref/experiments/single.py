@@ -22,18 +22,6 @@ from uanref.training.keeping import Keeper
 from uanref.training.schedules import Cosine
 from uanref.training.trainer import NonFiniteError, Trainer
 
-DEFAULTS: dict[str, Any] = {
-    "dataset": "digits",
-    "model": "cnn",
-    "norm": "uan",
-    "components": 3,
-    "lr": None,
-    "batch_size": 64,
-    "optimizer": "adam",
-    "schedule": "cosine",
-    "seed": 0,
-}
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -97,7 +85,7 @@ def train(
     """Train one network.
 
     Args:
-        given: any of the keys of ``DEFAULTS``, which fill in the rest.
+        given: any of the keys of ``recipe.DEFAULTS``, which fill in the rest.
         epochs: how many in all, with those that a resumed checkpoint has behind it.
         backend_name: ``"numpy"`` or ``"cupy"``.
         save: where a checkpoint is written at the end of every epoch, see :class:`Keeper`.
@@ -122,7 +110,7 @@ def train(
         if resume:
             trainer = _resumed(resume, epochs, given, progress)
         else:
-            trainer = _new(DEFAULTS | dict(given), epochs, progress)
+            trainer = _new(recipe.DEFAULTS | dict(given), epochs, progress)
         keeper = None if save is None else Keeper(save, trainer, tell)
         norm = _named(getattr(trainer.model, "config", {}).get("norm", ""))
         try:

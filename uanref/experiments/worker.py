@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from uanref.reasons import named
+
 LENGTH = struct.Struct(">Q")
 
 
@@ -72,7 +74,7 @@ def main() -> None:
             content = pickle.dumps(answer)
             pickle.loads(content)
         except Exception:  # mostly an exception with a constructor of its own
-            content = pickle.dumps(RuntimeError(f"{type(answer).__name__}: {answer}"))
+            content = pickle.dumps(RuntimeError(named(answer)))
         send(answers, content)
 
 

@@ -14,6 +14,7 @@ from uanref.gradcheck.promises import PROMISES
 from uanref.gradcheck.report import Report
 from uanref.gradcheck.subject import Subject
 from uanref.layers.base import Layer
+from uanref.reasons import named
 
 
 @dataclass
@@ -87,7 +88,7 @@ def check_layer(make: Callable[[], Layer], x: Array, *, seed: int = 0, **options
                 raise
             continue  # eval mode need not have a backward pass
         except (RuntimeError, ValueError, TypeError) as error:
-            report.broken.append(f"in {mode} mode, gradients: the check broke off, {type(error).__name__}: {error}")
+            report.broken.append(f"in {mode} mode, gradients: the check broke off, {named(error)}")
             continue
         subject = Subject(drawn(settled(layer, x), seed, 0), x, seed)
         for promise in PROMISES:
@@ -95,7 +96,7 @@ def check_layer(make: Callable[[], Layer], x: Array, *, seed: int = 0, **options
             try:
                 sentence = promise(subject)
             except Exception as error:  # a layer that breaks off here broke the promise; the others are still tried
-                sentence = f"the layer raised {type(error).__name__}: {error}"
+                sentence = f"the layer raised {named(error)}"
             if sentence:
                 report.broken.append(f"in {mode} mode, {name}: {sentence}")
             else:

@@ -100,7 +100,11 @@ def call(layer: Layer, x: Array, dy: Array) -> Results:
 
 
 def pulled(layer: Layer, dy: Array) -> Results:
-    """Run backward alone."""
+    """Run backward alone.
+
+    Raises:
+        ValueError: it left a parameter without a gradient.
+    """
     found = {"x": layer.backward(dy)}
     for name, parameter in layer.parameters().items():
         if parameter.grad is None:

@@ -31,10 +31,13 @@ class Layer:
     ``_check_input`` refuses a wrong dtype or an empty array, ``_keep`` pushes what backward
     needs, ``_take`` pops it, ``_new`` makes a parameter. Attributes that are Parameters or
     Layers, or lists, tuples or dicts of them, are found by name (``blocks.0.weight``); attributes listed in
-    ``buffer_names`` are saved as state. ``print(layer)`` shows what is in it.
+    ``buffer_names`` are saved as state; of those, the ones in ``not_negative`` (variances, weights of a mixture) are
+    not loaded with a number below 0. ``print(layer)`` shows what is in it.
 
     A layer serves one thread at a time: from a forward pass in train mode to its backward pass it is that thread's, and
-    another thread's pass raises RuntimeError. Any number of threads may predict, each inside ``backend.inference()``.
+    another thread's training pass raises RuntimeError. A pending pass is its thread's: a backward pass takes its own
+    thread's latest, also where another thread has passes pending from eval mode. Any number of threads may predict,
+    each inside ``backend.inference()``.
 
     Attributes:
         training: True in train mode, where a layer starts.
@@ -42,13 +45,13 @@ class Layer:
     """
 
     buffer_names: tuple[str, ...] = ()
+    not_negative: tuple[str, ...] = ()
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self.training = True
         self.dtype: DType | None = None if dtype is None else backend.dtype_of(dtype)
         self.rng: Generator | None = None  # set by a layer whose forward draws (Dropout)
-        self._pending: list[tuple[Any, tuple[int, ...], DType, str]] = []
-        self._thread = -1  # whose forward pass is the latest pending one
+        self._pending: list[Any] = []  # of passes.Pending
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -121,19 +124,18 @@ class Layer:
     def _keep(self, y: Array, *cache: Any) -> None:
         """Push what backward needs (nothing inside ``backend.inference()``)."""
         if not backend.is_inference():
-            if self._pending and self.training:
-                passes.refuse_other_thread(type(self).__name__, self._thread, "forward")
-            self._pending.append((cache, y.shape, y.dtype, backend.name_of(y)))
-            self._thread = passes.this_thread()
+            if self.training:
+                passes.refuse_others(type(self).__name__, self._pending, "forward")
+            passes.pend(self._pending, cache, y.shape, y.dtype, backend.name_of(y))
             passes.count_pending(type(self).__name__, len(self._pending))
 
     def _take(self, dy: Array) -> Any:
-        """Pop what the latest pending forward kept, after checking that ``dy`` belongs to it."""
+        """Pop what this thread's latest pending forward kept, after checking that ``dy`` belongs to it."""
         name = type(self).__name__
         if not self._pending:
             raise RuntimeError(f"{name}.backward without a pending forward: call forward(x) first, once per backward")
-        passes.refuse_other_thread(name, self._thread, "backward")
-        cache, shape, dtype, where = self._pending[-1]
+        waiting = passes.latest(name, self._pending)
+        cache, shape, dtype, where, *_ = waiting
         if backend.name_of(dy) != where:
             raise backend.BackendMismatch(
                 f"{name}.backward got a gradient on {backend.name_of(dy)} for an output on {where}: "
@@ -148,7 +150,7 @@ class Layer:
                 f"{name}.backward got a gradient of shape {backend.shape_text(dy.shape)} for an output of shape "
                 f"{backend.shape_text(shape)}: they must be equal"
             )
-        self._pending.pop()
+        passes.remove(self._pending, waiting)
         return cache
 
     # --- the tree of layers ---------------------------------------------------------------------
@@ -244,8 +246,8 @@ class Layer:
 
         Raises:
             KeyError: a name is missing or unexpected (strict only).
-            ValueError: an array has another shape than the one that it replaces, or holds NaN, infinity or a
-                number that the layer's dtype cannot hold.
+            ValueError: an array has another shape than the one that it replaces, or holds NaN, infinity, a number
+                that the layer's dtype cannot hold, or one below 0 where a variance is.
             TypeError: an entry is no array of numbers.
         """
         state_of.load(self, state, strict)

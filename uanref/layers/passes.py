@@ -12,11 +12,11 @@ import functools
 import itertools
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uanref import backend
-from uanref.backend import Array
+from uanref.backend import Array, DType
 
 if TYPE_CHECKING:
     from uanref.layers.layer import Layer
@@ -45,14 +45,19 @@ def surrounded(method: Callable[..., Any]) -> Callable[..., Any]:
             watches = _watches.get()
             if not watches:
                 return method(self, *args, **kwargs)
-            mine = [watch for watch in watches if watch._enter(self)]
+            mine = [(watch, watch._state()) for watch in watches if watch._enter(self)]
             try:
                 result = method(self, *args, **kwargs)
-                for watch in mine:
-                    watch._note(self, method.__name__, args[0] if args else None, result)
+                given = next(iter((*args, *kwargs.values())), None)  # backward(dy) or backward(dy=dy)
+                for watch, _ in mine:
+                    watch._note(self, method.__name__, given, result)
                 return result
+            except BaseException:
+                for watch, before in mine:
+                    watch._restore(before)
+                raise
             finally:
-                for watch in mine:
+                for watch, _ in mine:
                     watch._running.discard(id(self))
 
     return call
@@ -72,22 +77,77 @@ class _Thread(threading.local):
 
 
 _here = _Thread()
+_removing = threading.Lock()
 _last_warning: tuple[int, int] = (-1, 0)  # the thread's number and its passes then
 
 
-def this_thread() -> int:
-    """Return the calling thread's number."""
-    return _here.number
+class Pending(NamedTuple):
+    """A forward pass that waits for its backward pass.
+
+    Attributes:
+        cache: what the backward pass needs.
+        shape: of the output, as are ``dtype`` and ``where``, its backend: a layer's backward pass compares them.
+        thread: whose pass it is; -1 where a layer writes its pending passes down by itself, as a tuple without it.
+        alone: whether those that it found waiting were all the same thread's: then nobody needs to look at them again.
+    """
+
+    cache: Any
+    shape: tuple[int, ...] = ()
+    dtype: DType | None = None
+    where: str = ""
+    thread: int = -1
+    alone: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the calling thread's."""
+        return self.thread in (_here.number, -1)
 
 
-def refuse_other_thread(name: str, owner: int, what: str) -> None:
-    """Raise RuntimeError if the calling thread is not ``owner``, whose forward pass of layer ``name`` is pending."""
-    if owner not in (_here.number, -1):  # -1: a layer that writes its pending passes down by itself
+def pend(
+    pending: list[Any], cache: Any, shape: tuple[int, ...] = (), dtype: DType | None = None, where: str = ""
+) -> None:
+    """Append the calling thread's pass to those that wait."""
+    before = Pending(*pending[-1]) if pending else None
+    alone = before is None or (before.alone and before.thread == _here.number)
+    pending.append(Pending(cache, shape, dtype, where, _here.number, alone))
+
+
+def refuse_others(name: str, pending: Sequence[Any], what: str) -> None:
+    """Raise RuntimeError if one of the ``pending`` passes of layer ``name`` is another thread's."""
+    if not pending or ((last := Pending(*pending[-1])).alone and last.is_ours):
+        return
+    if not all(Pending(*each).is_ours for each in pending):
         raise RuntimeError(
             f"{name}.{what} in one thread while a forward pass of another thread is pending: gradients and state "
             "would mix; give each thread a copy of the layer, finish or clear() the pass before the layer is handed "
             "on, or predict inside backend.inference(), which each thread enters itself"
         )
+
+
+def latest(name: str, pending: Sequence[Any]) -> Pending:
+    """Return the latest of the ``pending`` passes of layer ``name`` that is the calling thread's; there are some.
+
+    Raises:
+        RuntimeError: they are all another thread's.
+    """
+    for each in reversed(pending):
+        if (found := each if type(each) is Pending else Pending(*each)).is_ours:
+            return found
+    refuse_others(name, pending, "backward")
+    raise AssertionError  # not reached: none is ours
+
+
+def remove(pending: list[Any], used: Pending) -> None:
+    """Remove the pass that :func:`latest` returned, while other threads may add and remove theirs."""
+    with _removing:
+        if pending and pending[-1] is used:  # nearly always
+            pending.pop()
+            return
+        for i in reversed(range(len(pending))):
+            if pending[i][0] is used.cache and Pending(*pending[i]).thread == used.thread:
+                del pending[i]
+                return
 
 
 def count_pending(name: str, pending: int) -> None:
@@ -138,6 +198,13 @@ class Watch:
             return False
         self._running.add(id(layer))
         return True
+
+    def _state(self) -> tuple[dict[int, int], dict[int, list[str]]]:
+        return dict(self._calls), {layer: list(names) for layer, names in self._passes.items()}
+
+    def _restore(self, before: tuple[dict[int, int], dict[int, list[str]]]) -> None:
+        """Forget the calls of a pass that raised: the next one begins at a layer's first place again."""
+        self._calls, self._passes = before
 
     def _note(self, layer: object, which: str, given: Any, result: Any) -> None:
         names, passes = self._names[id(layer)], self._passes.setdefault(id(layer), [])

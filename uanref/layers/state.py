@@ -48,13 +48,21 @@ def move(model: Layer, target: DTypeLike) -> None:
 
 
 def load(model: Layer, state: Mapping[str, Array], strict: bool) -> None:
-    """Set parameters and buffers of ``model``: see :meth:`uanref.layers.layer.Layer.load_state_dict`."""
+    """Set parameters and buffers of ``model``: see :meth:`uanref.layers.layer.Layer.load_state_dict`.
+
+    Raises:
+        KeyError, ValueError, TypeError: as told there; nothing was changed.
+    """
     own: dict[str, Any] = {name: p.value for name, p in model._all_parameters()} | model.buffers()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if strict and (missing or unexpected):
         raise KeyError(f"state does not fit this model: missing {missing or 'none'}, unexpected {unexpected or 'none'}")
     loaded = {name: fitted(name, state[name], own[name]) for name in sorted(own.keys() & state.keys())}
     parameters, layers = dict(model._all_parameters()), dict(model.modules())
+    for name, value in loaded.items():
+        path, _, attribute = name.rpartition(".")
+        if name not in parameters and attribute in layers[path].not_negative and bool((value.real < 0).any()):
+            raise ValueError(f"{name} in the state holds numbers below 0: no variance and no weight has any")
     for name, value in loaded.items():
         if name in parameters:
             parameters[name].value = value

@@ -67,7 +67,11 @@ def add_patches(entries: Array, shape: tuple[int, ...], window: Window) -> Array
 def margins(
     padding: tuple[int, int] | str, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Return how many zeros to put at the top, bottom, left and right."""
+    """Return how many zeros to put at the top, bottom, left and right.
+
+    Raises:
+        ValueError: an unknown ``padding``, or ``"same"`` with a stride.
+    """
     if padding == "valid":
         return 0, 0, 0, 0
     if padding == "same":

@@ -124,7 +124,11 @@ class StreamingNorm:
         return y
 
     def run(self, stream: Array) -> Array:
-        """Push each row of ``stream`` ``(T, C)`` and return each normalized by its own window, ``(T, C)``."""
+        """Push each row of ``stream`` ``(T, C)`` and return each normalized by its own window, ``(T, C)``.
+
+        Raises:
+            ValueError: ``stream`` has another rank.
+        """
         if stream.ndim != 2:
             raise ValueError(f"StreamingNorm.run expects (T, C), got {backend.shape_text(stream.shape)}")
         y: Array = backend.namespace(stream, self._block).empty(stream.shape, dtype=self.dtype)

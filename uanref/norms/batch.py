@@ -93,6 +93,7 @@ class BatchNorm(ScaleAndShift, Layer):
     """
 
     buffer_names = ("running_mean", "running_var")
+    not_negative = ("running_var",)
 
     def __init__(
         self,

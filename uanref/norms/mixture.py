@@ -84,6 +84,7 @@ class MixtureNorm(ScaleAndShift, Layer):
     """
 
     buffer_names = ("prior", "mean", "variance", "running_mean", "running_var", "seed_draws", "initialized")
+    not_negative = ("prior", "variance", "running_var", "seed_draws")
 
     def __init__(
         self,

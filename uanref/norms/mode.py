@@ -56,6 +56,7 @@ class ModeNorm(ScaleAndShift, Layer):
     """
 
     buffer_names = ("running_mean", "running_var")
+    not_negative = ("running_var",)
 
     def __init__(
         self,

@@ -78,6 +78,8 @@ class UAN(ScaleAndShift, Layer):
         ValueError: an option out of range or unknown.
     """
 
+    not_negative = ("running_var",)
+
     def __init__(
         self,
         num_features: int,

@@ -165,7 +165,12 @@ class Optimizer:
 
 
 def checked(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Parameter]:
-    """Return the parameters by name."""
+    """Return the parameters by name.
+
+    Raises:
+        TypeError: no dict of parameters.
+        ValueError: there are none, or one has two names.
+    """
     if not isinstance(parameters, Mapping):
         raise TypeError(f"{caller} takes model.parameters(), a dict, got {type(parameters).__name__}")
     names: dict[int, str] = {}
@@ -181,7 +186,11 @@ def checked(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Param
 
 
 def gradients_of(parameters: Mapping[str, Parameter], caller: str) -> dict[str, Array]:
-    """Return the gradients by name, every one of them there and of its parameter's kind."""
+    """Return the gradients by name, every one of them there and of its parameter's kind.
+
+    Raises:
+        RuntimeError: one is missing: no backward pass came before.
+    """
     gradients: dict[str, Array] = {}
     for name, parameter in parameters.items():
         if parameter.grad is None:
@@ -192,7 +201,12 @@ def gradients_of(parameters: Mapping[str, Parameter], caller: str) -> dict[str, 
 
 
 def share(name: str, value: float) -> float:
-    """Return ``value`` as a number in [0, 1), or raise."""
+    """Return ``value`` as a number in [0, 1), or raise.
+
+    Raises:
+        TypeError: no number.
+        ValueError: out of range.
+    """
     found = number(name, value, 0.0)
     if found >= 1.0:
         raise ValueError(f"{name} must be >= 0 and < 1, got {found}")
@@ -200,7 +214,11 @@ def share(name: str, value: float) -> float:
 
 
 def as_rounded(name: str, value: float, dtype: DType, *, below_one: bool = False) -> float:
-    """Return a hyper-parameter as a step computes with it, rounded to the parameters' dtype, or raise."""
+    """Return a hyper-parameter as a step computes with it, rounded to the parameters' dtype, or raise.
+
+    Raises:
+        ValueError: rounded it is infinite, or 1 where it must be below.
+    """
     return _rounded(name, float(value), dtype, below_one)
 
 

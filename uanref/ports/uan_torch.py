@@ -32,6 +32,9 @@ class UAN(nn.Module):
         eps: added to variances, inside the root.
         momentum: weight of the new value in running moments and EM.
         affine: whether to learn gamma and beta.
+
+    Raises:
+        ValueError: an unknown option.
     """
 
     def __init__(
@@ -88,7 +91,11 @@ class UAN(nn.Module):
             self.register_buffer("running_var", torch.ones(shape, **where))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the transform of ``x (N, C, ...)``; in train mode move running moments and, with EM, the mixture."""
+        """Return the transform of ``x (N, C, ...)``; in train mode move running moments and, with EM, the mixture.
+
+        Raises:
+            ValueError: another number of channels, or a single sample per channel in train mode.
+        """
         if x.dim() < 2 or x.shape[1] != self.num_features:
             raise ValueError(f"UAN expects (N, {self.num_features}, ...), got {tuple(x.shape)}")
         rows = x.reshape(x.shape[0], x.shape[1], -1)  # (N, C, S)

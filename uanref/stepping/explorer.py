@@ -102,7 +102,12 @@ def write(path: str | os.PathLike[str], text: str, force: bool = False) -> None:
 
 
 def check_target(path: str | os.PathLike[str], force: bool = False) -> None:
-    """Raise what :func:`write` would raise, before a page is made."""
+    """Raise what :func:`write` would raise, before a page is made.
+
+    Raises:
+        FileExistsError: a file of this name is there and ``force`` is not set.
+        OSError: it could not be written.
+    """
     path = Path(path)
     files.check_target(path, "the page")
     if path.exists() and not force:

@@ -15,6 +15,9 @@ from uanref.derivations import Derivation
 LARGEST = 1000
 """How many entries a value may have: every one of them is moved to prove its gradient, and shown."""
 
+MOST_DIGITS = 20
+"""How many digits the length of an axis may be written with: Python refuses to read thousands."""
+
 LARGEST_FILE = 1 << 24
 """How many bytes the arrays of a file may have: far more than can be shown, so that a sentence can name the array."""
 
@@ -30,11 +33,12 @@ def sizes_from(text: Sequence[str], derivation: Derivation) -> dict[str, int]:
     found: dict[str, int] = {}
     for entry in (part.strip() for piece in text for part in piece.split(",")):
         axis, equals, length = entry.partition("=")
-        if not equals or not length.strip().isdecimal() or int(length) < 1:
-            raise ValueError(f"a size is written axis=length, such as m=6, got {entry!r}")
+        digits = length.strip()
+        if not equals or not digits.isdecimal() or not 0 < len(digits) <= MOST_DIGITS or int(digits) < 1:
+            raise ValueError(f"a size is written axis=length, such as m=6, got {entry[:60]!r}")
         if axis.strip() not in given_axes:
             raise ValueError(f"{derivation.name} has no axis {axis.strip()!r} to size: it has {known}")
-        found[axis.strip()] = int(length)
+        found[axis.strip()] = int(digits)
     return found
 
 

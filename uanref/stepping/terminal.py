@@ -124,8 +124,8 @@ class Screen:
         chosen = self._ask("number (empty: none): ").strip()
         if not chosen:
             return
-        if not chosen.isdecimal() or not 1 <= int(chosen) <= len(offered):
-            self.message = f"expected a number from 1 to {len(offered)}, got {chosen!r}"
+        if chosen not in [str(i) for i in range(1, len(offered) + 1)]:
+            self.message = f"expected a number from 1 to {len(offered)}, got {chosen[:60]!r}"
             return
         walk.plant(offered[int(chosen) - 1])
         self.gradient = self.check = True

@@ -9,6 +9,7 @@ import numpy as np
 
 from uanref import npz
 from uanref.backend import Array
+from uanref.reasons import reason
 
 
 class CheckpointError(ValueError):
@@ -38,8 +39,7 @@ def read(path: str | os.PathLike[str]) -> tuple[bytes, dict[str, Array]]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist: name a file that uanref saved") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        why = error.strerror if isinstance(error, OSError) else None
-        raise CheckpointError(f"{path} cannot be read: {why or error}") from error
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     meta = arrays.pop("meta", None)
     if meta is None or meta.dtype != np.uint8:
         raise CheckpointError(f"{path} is not a checkpoint of uanref: it has no readable meta data")

@@ -25,6 +25,7 @@ from uanref.data.augment import Augmentation
 from uanref.data.splits import Splits
 from uanref.factories import Factory
 from uanref.layers.base import Layer
+from uanref.reasons import message
 from uanref.training import archive, described, header
 from uanref.training.archive import CheckpointError as CheckpointError
 from uanref.training.history import History
@@ -275,8 +276,7 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error  # str() would put quotes around it
-        raise CheckpointError(f"{path} is no usable checkpoint: {text}") from error
+        raise CheckpointError(f"{path} is no usable checkpoint: {message(error)}") from error
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:

@@ -63,6 +63,10 @@ def flag(field: str, value: Any) -> None:
         refuse(field, "true or false", value)
 
 
+def anything(field: str, value: Any) -> None:
+    """Accept whatever JSON can say."""
+
+
 def nothing_or(check: Check) -> Check:
     """Accept null, too."""
     return lambda field, value: None if value is None else check(field, value)

@@ -6,10 +6,10 @@ type and range is checked before any of it is used; a sentence names the field.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
-from uanref import models
+from uanref import files, models
 from uanref.training.archive import CheckpointError
 from uanref.training.checks import (
     flag,
@@ -91,22 +91,16 @@ MODEL = record(
     seed=whole(0, None),
     dtype=one_of("float32", "float64"),
 )
-HISTORY = record(
-    epochs=many(
-        record(
-            epoch=whole(1),
-            train_loss=_MEASURED,
-            train_accuracy=_MEASURED,
-            validation_loss=_MEASURED,
-            validation_accuracy=_MEASURED,
-            seconds=_MEASURED,
-            lr=_MEASURED,
-        )
-    ),
-    steps=many(whole(1)),
-    gradient_norms=named(many(_MEASURED)),
-    stopped=text,
-)
+EPOCH = {
+    "epoch": whole(1),
+    "train_loss": _MEASURED,
+    "train_accuracy": _MEASURED,
+    "validation_loss": _MEASURED,
+    "validation_accuracy": _MEASURED,
+    "lr": _MEASURED,
+}
+REPORTS = {"steps": many(whole(1)), "gradient_norms": named(many(_MEASURED)), "stopped": text}
+HISTORY = record(epochs=many(record(**EPOCH, seconds=_MEASURED)), **REPORTS)
 HEADER = record(
     format=text,
     version=whole(),
@@ -134,9 +128,9 @@ def parse(path: object, content: bytes) -> dict[str, Any]:
             type or out of range; one sentence with the file and the field.
     """
     try:
-        meta: dict[str, Any] = json.loads(content.decode(), parse_constant=_refuse_constant)
+        meta: dict[str, Any] = files.parse_json(content)
         known = meta["format"], meta["version"]
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of uanref: it has no readable meta data") from error
     if known[0] != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of uanref: its format is {short(known[0])}")
@@ -150,9 +144,21 @@ def parse(path: object, content: bytes) -> dict[str, Any]:
 
 
 def check(meta: Any) -> None:
-    """Hold a header against the table, and its parts against each other; raises a CheckpointError without a file."""
+    """Hold a header against the table, and its parts against each other.
+
+    Raises:
+        CheckpointError: something in it is wrong; the sentence lacks its subject, the file.
+    """
     HEADER("", meta)
-    history, epoch = meta["history"], meta["epoch"]
+    check_history(meta["history"], meta["epoch"])
+
+
+def check_history(history: Mapping[str, Any], epoch: int) -> None:
+    """Hold the parts of a history, each right by itself, against each other and the number of epochs.
+
+    Raises:
+        CheckpointError: they contradict each other.
+    """
     if [one["epoch"] for one in history["epochs"]] != list(range(1, epoch + 1)):
         raise CheckpointError(f"is at epoch {epoch}, but history.epochs does not hold epochs 1 to {epoch}")
     if any(a >= b for a, b in zip(history["steps"], history["steps"][1:], strict=False)):
@@ -163,7 +169,3 @@ def check(meta: Any) -> None:
                 f"holds {len(norms)} numbers in history.gradient_norms.{name} for {len(history['steps'])} reports: "
                 "it is damaged"
             )
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from uanref.reasons import reason
 from uanref.training import checkpoint
 from uanref.training.archive import CheckpointError
 from uanref.training.trainer import Trainer
@@ -75,11 +76,6 @@ class Keeper:
 
     def _target(self, trainer: Trainer) -> Path:
         return self.path if trainer.epoch >= self._held else self._aside
-
-
-def reason(error: OSError | CheckpointError) -> str:
-    """Return why a file could not be written, without its name."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _epochs(path: Path) -> int:

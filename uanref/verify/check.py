@@ -16,6 +16,7 @@ from rich.box import HEAVY_HEAD, MARKDOWN
 from rich.table import Table
 
 from uanref import gradcheck, kernels
+from uanref.reasons import named
 from uanref.verify.catalogue import Case, cases
 from uanref.verify.versions import running, wanted
 from uanref.verify.words import error_text, status, summary
@@ -97,7 +98,7 @@ def _outcome(case: Case, seed: int, versions: Sequence[str]) -> CheckRow:
                 report = gradcheck.check(case.make(), x, seed=seed, complex_step=case.analytic)
         except Exception as error:  # one broken layer must not hide the others
             errors[version] = float("nan")
-            failed.append(f"{case.name}, {version}: {type(error).__name__}: {error}")
+            failed.append(f"{case.name}, {version}: {named(error)}")
             continue
         worst = 0.0 if report.worst is None else report.worst.relative
         errors[version] = worst if version == "definition" or served else None

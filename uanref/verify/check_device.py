@@ -18,6 +18,7 @@ import numpy as np
 
 from uanref import backend, kernels
 from uanref.backend import Array
+from uanref.reasons import named
 from uanref.verify.computations import Computation
 from uanref.verify.outputs import difference
 from uanref.verify.versions import running, wanted
@@ -112,5 +113,4 @@ def _worst(differences: dict[str, float]) -> float:
 
 
 def _named(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:500]}"
+    return named(error, 500)

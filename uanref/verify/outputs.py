@@ -13,6 +13,9 @@ def outputs(layer: Layer, x: Array, seed: int) -> dict[str, Array]:
     """Return what a layer computes from ``x``, as host arrays: ``y``, ``dx``, each parameter's ``grad`` and the state.
 
     The upstream gradient is drawn on the host from ``seed``, so every backend gets the same one.
+
+    Raises:
+        RuntimeError: the backward pass left a parameter without a gradient.
     """
     y = layer.forward(x)
     dy = np.random.default_rng(seed + 1).standard_normal(size=tuple(y.shape)).astype(y.dtype)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uanref
 from uanref import files
+from uanref.reasons import reason
 from uanref.verify.vectors.arrays import compute
 from uanref.verify.vectors.case import Case
 from uanref.verify.vectors.formats import json_bytes, list_bytes, npz_bytes, readme_bytes
@@ -29,7 +30,8 @@ def write(folder: Path, force: bool = False) -> int:
         The number of cases.
 
     Raises:
-        FileExistsError: ``folder`` is a file, or is not empty and ``force`` is not set.
+        FileExistsError: ``folder`` is a file, or is not empty and ``force`` is not set; or something in it that is no
+            plain file has the name of a file to be written. Then nothing of it was touched.
         OSError: it cannot be created or written.
     """
     what, listed = f"--out {folder}", cases()
@@ -43,6 +45,8 @@ def write(folder: Path, force: bool = False) -> int:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = folder if existed else folder.parent  # the same file system, so that a rename is enough
         files.probe(work / "vectors", what)
+        if existed:
+            _check_targets(folder, what, [folder / name for name in _names(listed)])
         temporary = Path(files.hidden(work / "vectors"))
         try:
             written = _write_into(temporary, listed)
@@ -58,12 +62,28 @@ def write(folder: Path, force: bool = False) -> int:
     except OSError as error:
         if error.strerror is None:  # our own sentences
             raise
-        raise OSError(f"{what} cannot be written ({error.strerror}): name another place") from None
+        raise OSError(f"{what} cannot be written ({reason(error)}): name another place") from None
     finally:
         for path in parents:  # innermost first; a folder that holds something stays
             with contextlib.suppress(OSError):
                 path.rmdir()
     return len(listed)
+
+
+def _check_targets(folder: Path, what: str, targets: Sequence[Path]) -> None:
+    """Refuse all targets if one of them cannot be replaced or created: then none of the others is touched.
+
+    Raises:
+        OSError: something else than a plain file has the name of a file, something else than a folder that of a folder,
+            or a folder is not writable; the sentence starts with ``what``.
+    """
+    for inner in dict.fromkeys(target.parent for target in targets if target.parent != folder):
+        if os.path.lexists(inner):
+            if inner.is_symlink() or not inner.is_dir():
+                raise FileExistsError(f"{what} holds {inner.name}, which is no folder: name another folder")
+            files.probe(inner / "vectors", f"{what}: {inner.name}")
+    for target in targets:
+        files.check_kind(target, f"{what}: {target.relative_to(folder)}")
 
 
 def _write_into(folder: Path, listed: Sequence[Case]) -> list[Path]:
@@ -76,12 +96,24 @@ def _write_into(folder: Path, listed: Sequence[Case]) -> list[Path]:
     return written
 
 
+def _names(listed: Sequence[Case]) -> Iterator[str]:
+    """Yield every file's name, in the order of :func:`_contents`."""
+    for case in listed:
+        yield f"{case.name}.npz"
+        yield f"{case.name}.json"
+    yield from ("README.md", PORT.name, "cases.json")
+
+
 def _contents(listed: Sequence[Case]) -> Iterator[tuple[str, bytes]]:
     """Yield every file's name and content."""
+    yield from zip(_names(listed), _bytes(listed), strict=True)
+
+
+def _bytes(listed: Sequence[Case]) -> Iterator[bytes]:
     for case in listed:
         found = compute(case)
-        yield f"{case.name}.npz", npz_bytes(found)
-        yield f"{case.name}.json", json_bytes(case, found)
-    yield "README.md", readme_bytes(listed)
-    yield PORT.name, PORT.read_bytes()
-    yield "cases.json", list_bytes(listed)
+        yield npz_bytes(found)
+        yield json_bytes(case, found)
+    yield readme_bytes(listed)
+    yield PORT.read_bytes()
+    yield list_bytes(listed)
