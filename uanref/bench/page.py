@@ -9,7 +9,7 @@ from pathlib import Path
 from uanref import files
 from uanref.bench import host, timing
 from uanref.bench.record import Record
-from uanref.bench.report import busy_sentence, limits_sentence, number, percent, spread
+from uanref.bench.report import busy_sentence, limits_sentence, notes, number, percent, spread
 from uanref.bench.suite import Row
 from uanref.bench.sweep import Point
 from uanref.bench.sweep_report import verdict
@@ -57,9 +57,8 @@ def block(record: Record, page: Path) -> str:
     measured = [row for row in record.rows if row.ours_ms is not None]
     for peer in dict.fromkeys(row.peer for row in measured):
         parts.append(_table([row for row in measured if row.peer == peer], peer))
-    notes = [*dict.fromkeys(row.note for row in record.rows if row.note), *record.missing]
-    if notes:
-        parts.append("Not measured:\n\n" + "\n".join(f"- {note}" for note in notes) + "\n")
+    if missing := [*notes(record.rows), *record.missing]:
+        parts.append("### Not measured\n\n" + "\n".join(f"- {note}" for note in missing) + "\n")
     if record.points:
         parts.append(_sweep(record, page))
     return "\n".join(parts)

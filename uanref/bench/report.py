@@ -29,8 +29,16 @@ def report(rows: Sequence[Row], limits: Sequence[Limits] = (), facts: Mapping[st
         legend.add_row(row.case, Text("; ".join(words)))
     if measured:
         parts += [legend, Text()]
-    notes = dict.fromkeys(row.note for row in rows if row.note)
-    return Group(*parts, *(Text(note) for note in (*notes, *remarks(rows, limits, facts))))
+    return Group(*parts, *(Text(note) for note in (*notes(rows), *remarks(rows, limits, facts))))
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Say what was not measured and why, each reason once."""
+    cases: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.note:
+            cases.setdefault(row.note, {})[row.case] = None
+    return [f"{', '.join(names)}: {reason}" for reason, names in cases.items()]
 
 
 def table(rows: Sequence[Row], peer: str) -> Table:

@@ -50,6 +50,8 @@ def begin(plan: Plan) -> tuple[Record, list[Peer]]:
     suite.default_versions(plan.versions)
     load = host.load()  # before imports make some of their own
     there, missing = peers.find(plan.against) if wanted else ([], [])
+    for peer in there:
+        peer.start(max(suite.threads_of(case, plan.threads) for case in wanted.values()))
     facts = host.facts(there, malloc.keep_warm()) | {"load": load}
     return Record(plan.command, plan.repeats, facts, missing), there
 

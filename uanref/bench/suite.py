@@ -106,6 +106,11 @@ def run(
     return _rows(chosen, peers, found, repeats, threads, bounds)
 
 
+def threads_of(case: Case, threads: int | None) -> int:
+    """Return the threads of a case: those asked for, else its own, else as many as may be used."""
+    return threads or case.threads or backend.threads()
+
+
 @contextlib.contextmanager
 def using_threads(threads: int) -> Iterator[None]:
     """Let our faster versions and NumPy's BLAS use as many threads inside this block."""
@@ -127,7 +132,7 @@ def _rows(
     bounds: dict[int, Limits],
 ) -> Iterator[Row]:
     for name, case in chosen.items():
-        number = threads or case.threads or backend.threads()
+        number = threads_of(case, threads)
         if case.work is None:
             yield _process(name, case, number, repeats)
             continue
@@ -171,10 +176,10 @@ def _row(
                 other = peer.task(what, given)
                 other()  # compilers fail here
         except Cannot as reason:
-            return Row(**row, note=f"{name}: {reason}")
+            return Row(**row, note=str(reason))
         except Exception as error:  # somebody else's code
             first = (str(error).strip().splitlines() or [""])[0][:200]
-            return Row(**row, note=f"{name}: {peer_name} failed ({type(error).__name__}: {first}).")
+            return Row(**row, note=f"{peer_name} failed ({type(error).__name__}: {first}).")
         stack.enter_context(running(version))
         mine = ours.task(_with(given, what), what, given)
         if case.beside is not None:

@@ -14,7 +14,7 @@ from uanref.bench.timing import Task
 from uanref.bench.work import Material, Work
 
 
-class PeerMissing(ImportError):
+class PeerMissing(RuntimeError):
     """A peer's package is not installed, or does not work here: the sentence says what to do."""
 
 
@@ -61,6 +61,9 @@ class Peer:
         """Return the imported package."""
         return importlib.import_module(self.module)
 
+    def start(self, threads: int) -> None:
+        """Get ready for cases of at most so many threads, before the first one."""
+
     def version(self) -> str:
         """Return the version of the installed package."""
         return importlib.metadata.version(self.package)
@@ -80,10 +83,10 @@ class Peer:
         Raises:
             Cannot: it has no such layer, or no optimizer.
         """
-        if lacking := sorted({stage.kind for stage in work.stages} - self.kinds):
-            raise Cannot(f"{self.title} has no {' and no '.join(_WORDS.get(one, one) for one in lacking)}.")
         if work.end not in self.ends:
             raise Cannot(f"{self.title} has no {'optimizer' if work.end == 'step' else 'loss'} for this work.")
+        if lacking := sorted({stage.kind for stage in work.stages} - self.kinds):
+            raise Cannot(f"{self.title} has no {' and no '.join(_WORDS[one] for one in lacking)}.")
         return self.made(work, given)
 
     def made(self, work: Work, given: Material) -> Task:

@@ -23,30 +23,33 @@ class Jax(Peer):
     kinds = frozenset({"conv", "linear", "bn", "uan", "relu", "gelu", "pool", "global_pool", "flatten"})
     _threads = 0
 
+    def start(self, threads: int) -> None:
+        """Start XLA with so many threads; it keeps them as long as the process lives."""
+        before = dict(os.environ)
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)
+        if threads == 1:
+            os.environ["XLA_FLAGS"] = f"{before.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+        try:
+            self.found.devices("cpu")
+        finally:
+            for name in ("PJRT_NPROC", "NPROC", "XLA_FLAGS"):
+                os.environ.pop(name, None)
+            os.environ.update(before)
+        self._threads = threads
+
     @contextlib.contextmanager
     def limited(self, threads: int) -> Iterator[None]:
-        """Start XLA with as many threads; it keeps them as long as the process lives.
+        """Yield.
 
         Raises:
-            Cannot: it has been started with another number.
+            Cannot: XLA has been started with another number of threads.
         """
         if not self._threads:
-            before = dict(os.environ)
-            os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)
-            if threads == 1:
-                flags = os.environ.get("XLA_FLAGS", "")
-                os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-            try:
-                self.found.devices("cpu")
-            finally:
-                for name in ("PJRT_NPROC", "NPROC", "XLA_FLAGS"):
-                    os.environ.pop(name, None)
-                os.environ.update(before)
-            self._threads = threads
+            self.start(threads)
         if threads != self._threads:
             raise Cannot(
-                f"JAX keeps the {self._threads} threads that it started with, and this case is for {threads}: give it "
-                "a run of its own with --case and --threads."
+                f"JAX keeps the number of threads that it started with, {self._threads}: for {threads} name the case "
+                "alone, with --case."
             )
         yield
 

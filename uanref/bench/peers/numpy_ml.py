@@ -53,13 +53,21 @@ class NumpyML(Peer):
             if lacked:
                 del collections.Hashable  # type: ignore[attr-defined]
 
+    def task(self, work: Work, given: Material) -> Task:
+        """Return a pass through a single layer, or a loss.
+
+        Raises:
+            Cannot: there are several layers, or none such.
+        """
+        if len(work.stages) > 1 or (work.stages and work.end != "dy"):
+            raise Cannot("numpy-ml is compared layer by layer.")
+        return super().task(work, given)
+
     def made(self, work: Work, given: Material) -> Task:
         """Return a pass in numpy-ml's own layout: arrays are turned before, not in the time that counts."""
         nets: Any = self.found
         if work.end == "loss":
-            return _loss(nets, work, given)
-        if len(work.stages) != 1:
-            raise Cannot("numpy-ml is compared layer by layer.")
+            return _loss(nets, given)
         (stage,) = work.stages
         x, dy = _last(given.x), _last(given.dy)
         if stage.kind == "relu":
@@ -101,9 +109,7 @@ def _last(array: Array) -> Array:
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
 
 
-def _loss(nets: Any, work: Work, given: Material) -> Task:
-    if work.stages:
-        raise Cannot("numpy-ml is compared layer by layer.")
+def _loss(nets: Any, given: Material) -> Task:
     loss, rows = nets.losses.CrossEntropy(), len(given.x)
     truth = np.eye(given.x.shape[1], dtype="float32")[given.labels]
 
