@@ -78,7 +78,7 @@ def _machine(record: Record) -> str:
     if noisy:
         lines.append(
             f"**{noisy} of {len(record.rows)} rows were too noisy** (spread above {100 * timing.QUIET:.0f} % in each "
-            f"of {timing.ROUNDS} rounds, marked !): their ratios are uncertain.\n"
+            f"of up to {timing.ROUNDS} rounds, marked !): their ratios are uncertain.\n"
         )
     if record.interrupted:
         lines.append("The run was interrupted: not everything was measured.\n")

@@ -77,7 +77,7 @@ def remarks(rows: Sequence[Row], limits: Sequence[Limits], facts: Mapping[str, A
     noisy = dict.fromkeys(row.case for row in rows if row.noisy)
     if noisy:
         found.append(
-            f"Too noisy, in each of {timing.ROUNDS} rounds (spread above {100 * timing.QUIET:.0f} %, marked !): "
+            f"Too noisy in each of up to {timing.ROUNDS} rounds (spread above {100 * timing.QUIET:.0f} %, marked !): "
             f"{', '.join(noisy)}."
         )
     return found

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from uanref.bench import ours, suite, work
-from uanref.bench.timing import ROUNDS, WARM_UP, calls_for, seconds
+from uanref.bench.timing import ROUNDS, calls_for, seconds, warm_up
 from uanref.bench.work import Stage, Work
 from uanref.layers.base import count
 
@@ -121,7 +121,6 @@ def _work(layer: str, given: dict[str, int]) -> Work:
 def _seconds(what: Work, repeats: int) -> float:
     made = ours.layers(what)
     task = ours.task(made, what, work.material(what, ours.weights(made, what)))
-    for _ in range(WARM_UP):
-        task()
+    warm_up(task)
     calls = calls_for(task, LEAST_SECONDS)
     return min(seconds(task, calls) for _ in range(repeats))

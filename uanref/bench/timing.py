@@ -13,6 +13,8 @@ Task = Callable[[], Any]
 
 WARM_UP = 3
 """Calls before the first measured one: caches, thread pools and the allocator's free lists are then as in training."""
+PATIENCE = 30.0
+"""Seconds after which a case gets no further call to warm up, and no further round."""
 LEAST_SECONDS = 0.02
 """What takes less is called several times in a row, so that the clock and a stray interrupt matter little."""
 QUIET = 0.2
@@ -55,28 +57,38 @@ class Timing:
 
     @property
     def noisy(self) -> bool:
-        """Whether the machine was too noisy in every round."""
+        """Whether the machine was too noisy in each round."""
         return self.spread > QUIET
 
 
 def measure(contest: Contest, repeats: int) -> Timing:
     """Time both contestants in turn, each repeat in the opposite order of the one before.
 
-    All repeats are made again while the numbers lie too far apart, at most :data:`ROUNDS` times.
+    All repeats are made again while the numbers lie too far apart, at most :data:`ROUNDS` times, or until
+    :data:`PATIENCE` is at its end.
 
     Args:
         contest: what to call.
         repeats: how many pairs of samples, >= 1.
     """
     tasks = [contest.ours] if contest.peer is None else [contest.ours, contest.peer]
+    start = time.perf_counter()
     for task in tasks:
-        for _ in range(WARM_UP):
-            task()
+        warm_up(task)
     calls = [calls_for(task) for task in tasks]
     rounds: list[Timing] = []
-    while not rounds or (rounds[-1].noisy and len(rounds) < ROUNDS):
+    while not rounds or (rounds[-1].noisy and len(rounds) < ROUNDS and time.perf_counter() - start < PATIENCE):
         rounds.append(_round(tasks, calls, repeats))
     return replace(min(rounds, key=lambda one: one.spread), rounds=len(rounds))
+
+
+def warm_up(task: Task) -> None:
+    """Call ``task`` until caches, thread pools and the allocator are as in training; a slow one less often."""
+    start = time.perf_counter()
+    for _ in range(WARM_UP):
+        task()
+        if time.perf_counter() - start > PATIENCE / 10:
+            break
 
 
 def calls_for(task: Task, least: float = LEAST_SECONDS) -> int:
