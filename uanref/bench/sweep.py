@@ -63,13 +63,13 @@ def axes(layer: str) -> list[str]:
     return ["N", "HxW", "C", *{"uan": ["K"], "conv": ["O"]}.get(layer, [])]
 
 
-def run(repeats: int = 7, threads: int | None = None, layers: Sequence[str] = LAYERS) -> Iterator[Point]:
+def run(repeats: int = 7, threads: int | None = None, layers: Sequence[str] | None = None) -> Iterator[Point]:
     """Measure, and yield each point when it is done.
 
     Args:
         repeats: samples of each point, >= 1.
         threads: that may be used; as many as there are for None.
-        layers: some of :data:`LAYERS`.
+        layers: some of :data:`LAYERS`, all for None.
 
     Raises:
         ValueError: ``repeats`` or ``threads`` below 1.
@@ -81,7 +81,10 @@ def run(repeats: int = 7, threads: int | None = None, layers: Sequence[str] = LA
         count("threads", threads)
     number = threads or backend.threads()
     return (
-        point for layer in layers for axis in axes(layer) for point in line(layer, axis, AXES[axis], repeats, number)
+        point
+        for layer in layers or LAYERS
+        for axis in axes(layer)
+        for point in line(layer, axis, AXES[axis], repeats, number)
     )
 
 

@@ -91,9 +91,9 @@ def warm_up(task: Task) -> None:
             break
 
 
-def calls_for(task: Task, least: float = LEAST_SECONDS) -> int:
-    """Return how many calls take ``least`` seconds together; it makes one."""
-    return max(1, round(least / max(seconds(task, 1), 1e-9)))
+def calls_for(task: Task, least: float | None = None) -> int:
+    """Return how many calls take ``least`` seconds (:data:`LEAST_SECONDS` for None) together; it makes one."""
+    return max(1, round((LEAST_SECONDS if least is None else least) / max(seconds(task, 1), 1e-9)))
 
 
 def seconds(task: Task, calls: int) -> float:
