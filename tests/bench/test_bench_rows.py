@@ -249,6 +249,7 @@ def test_the_page_is_made_of_the_record() -> None:
         "| `batchnorm-512` | definition | 5123 | 4000 | **12.35** | 1.00 | 12 % | 1234 GFLOP/s | 99 % | 1016.5 | 2 |",
         "| `batchnorm-512` | fast | 5123 | 4000 | 0.50 | 1.00 | 12 %! |",
         "| `x` | 5123 | 4000 | - | - | 12 % | - | - | 1016.5 | 2 |",
+        "### The cases\n\n- `batchnorm-512`: BatchNorm, (256, 512)\n- `x`: of ours\n\n### Not measured",
         "### A fresh process beside `import numpy`",
         "| uanref --help | 5123 | 4000 | 12.35 | 12 % |",
         "- batchnorm-512: JAX has no such thing.",

@@ -57,6 +57,9 @@ def block(record: Record, page: Path) -> str:
     measured = [row for row in record.rows if row.ours_ms is not None]
     for peer in dict.fromkeys(row.peer for row in measured):
         parts.append(_table([row for row in measured if row.peer == peer], peer))
+    meanings = [f"- `{row.case}`: {row.what}" for row in {row.case: row for row in measured if row.version}.values()]
+    if meanings:
+        parts.append("### The cases\n\n" + "\n".join(meanings) + "\n")
     if missing := [*notes(record.rows), *record.missing]:
         parts.append("### Not measured\n\n" + "\n".join(f"- {note}" for note in missing) + "\n")
     if record.points:
@@ -120,8 +123,7 @@ def _table(rows: Sequence[Row], peer: str) -> str:
             str(row.threads),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    meanings = [f"- `{row.case}`: {row.what}" for row in {row.case: row for row in rows}.values()]
-    return "\n".join([*lines, "", *meanings, ""])
+    return "\n".join([*lines, ""])
 
 
 def _sweep(record: Record, page: Path) -> str:
