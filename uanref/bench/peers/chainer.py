@@ -26,7 +26,7 @@ _SCTYPES = {
 
 
 class Chainer(Peer):
-    """Chainer without iDeep, which exists for no Python that runs here."""
+    """Chainer without iDeep, on NumPy alone."""
 
     name, title, module, package = "chainer", "Chainer", "chainer", "chainer"
     install = "install chainer with pip's --no-build-isolation, beside setuptools below 70"
