@@ -64,6 +64,7 @@ class Chainer(Peer):
             logsumexp=lambda x: functions.expand_dims(functions.logsumexp(x, axis=0), 0),
             log_softmax=log_softmax,
             reshape=functions.reshape,
+            number=float,
         )
         net = chainer.Link()
         with net.init_scope():

@@ -29,7 +29,7 @@ class Operations:
     logsumexp: Callable[[Any], Any]
     log_softmax: Callable[[Any], Any]
     reshape: Callable[[Any, tuple[int, ...]], Any]
-    number: Callable[[float], Any] = float
+    number: Callable[[float], Any]
 
 
 def uan(

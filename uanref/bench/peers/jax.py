@@ -70,6 +70,7 @@ class Jax(Peer):
             logsumexp=lambda x: nn.logsumexp(x, axis=0, keepdims=True),
             log_softmax=lambda x: nn.log_softmax(x, axis=0),
             reshape=xp.reshape,
+            number=float,
         )
 
         def forward(y: Any, weights: Any) -> Any:

@@ -114,4 +114,5 @@ def _operations(torch: Any) -> formula.Operations:
         logsumexp=lambda x: torch.logsumexp(x, dim=0, keepdim=True),
         log_softmax=lambda x: torch.log_softmax(x, dim=0),
         reshape=lambda x, shape: x.reshape(shape),
+        number=float,
     )
