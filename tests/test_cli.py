@@ -22,7 +22,6 @@ from matplotlib.image import imread
 from support.idx import write_images
 
 from uanref import __version__, backend, data, machine
-from uanref.bench import suite
 from uanref.cli import main
 from uanref.cli.app import app
 from uanref.experiments import compare_report
@@ -703,14 +702,12 @@ def test_check_shows_the_details_of_what_failed(monkeypatch, capsys):
     assert err == "uanref: 2 of 3 checks failed\n"
 
 
-def test_bench_writes_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(suite, "run", lambda **options: [options])
-    monkeypatch.setattr(suite, "report", lambda rows: "measured")
-    monkeypatch.setattr(suite, "rows_as_json", lambda rows: rows)
-    path = tmp_path / "bench.json"
-    assert main(["bench", "--repeats", "2", "--only", "conv", "--versions", "fast", "--json", str(path)]) == 0
-    assert capsys.readouterr().out == "measured\n"
-    expected = [{"repeats": 2, "only": "conv", "versions": ["fast"]}]
-    assert json.loads(path.read_text(encoding="utf-8")) == expected
-    assert_refused(capsys, ["bench", "--json", tmp_path / "no" / "x.json"], "--json", "there is no folder")
+def test_bench_on_a_device_takes_no_peer(monkeypatch, capsys):
+    monkeypatch.setattr(backend, "require", lambda name: None)
+    assert_refused(
+        capsys,
+        ["bench", "--backend", "cupy", "--against", "torch", "--sweep"],
+        "--backend cupy measures no peer and no host",
+        "leave out --against, --sweep",
+    )
     assert_refused(capsys, ["bench", "--repeats", "0"], "--repeats", ">= 1")

@@ -85,6 +85,8 @@ def test_another_shell_is_refused_in_one_sentence(option, found, monkeypatch, ca
         ("uanref compare --optimizer ad", ["adam", "adamw"]),
         ("uanref check --backend c", ["cupy"]),
         ("uanref bench --versions fast,", ["fast,definition"]),
+        ("uanref bench --case uan,digits-u", ["uan,digits-uan"]),
+        ("uanref bench --against torch,", [f"torch,{name}" for name in completion.PEERS if name != "torch"]),
         ("uanref step lay", ["layer-norm"]),
         ("uanref explore so", ["softmax-cross-entropy"]),
         ("uanref train --save ", []),  # the shell then proposes files

@@ -34,7 +34,7 @@ def commands() -> list[tuple[str, str]]:
 
 def test_hints_are_found() -> None:
     files = {name for name, _ in commands()}
-    assert {"README.md", "uanref/bench/peer.py", "uanref/docs.py", "tests/support/requirements.py"} <= files
+    assert {"README.md", "uanref/bench/peers/base.py", "uanref/docs.py", "tests/support/requirements.py"} <= files
 
 
 @pytest.mark.parametrize(("file", "what"), sorted(set(commands())))

@@ -40,6 +40,8 @@ TARGETS = (
     ["compare", "--dataset", "idx:good", "--model", "mlp", "--epochs", "1", "--quiet", "--out", "TARGET"],
     ["vectors", "--out", "TARGET"],
     ["vectors", "--out", "TARGET", "--force"],
+    ["bench", "--sweep", "--repeats", "1", "--out", "TARGET"],
+    ["bench", "--only", "uan", "--repeats", "1", "--page", "TARGET"],
 )
 INSIDE = ("results.json", "curves.png", "gradients.png", "activations.png", "cells")
 KINDS = ("folder", "link", "link to a link", "dangling link", "link to itself", "pipe", "socket", "device")
@@ -161,6 +163,7 @@ READERS = (
     (["train", "--quiet", "--epochs", "1", "--model", "mlp", "--dataset", "npz:FILE"], "x"),
     (["train", "--quiet", "--epochs", "1", "--model", "mlp", "--dataset", "idx:bad"], "x"),
     (["compare", "--quiet", "--epochs", "1", "--model", "mlp", "--dataset", "npz:FILE", "--out", "new"], "x"),
+    (["bench", "--page", "page.md", "--from", "FILE"], "x"),
 )  # fmt: skip
 
 

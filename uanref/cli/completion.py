@@ -30,6 +30,39 @@ DERIVATIONS = (
 )
 
 
+# As uanref.bench.cases and uanref.bench.peers have them.
+BENCH_CASES = (
+    "digits-none",
+    "digits-bn",
+    "digits-uan",
+    "mlp-none",
+    "mlp-bn",
+    "mlp-uan",
+    "cnn-bn",
+    "cnn-uan",
+    "conv-16-32",
+    "conv-64-64",
+    "conv5-3-32",
+    "conv5-64-128",
+    "conv-1-16",
+    "conv-16-16",
+    "maxpool",
+    "relu",
+    "gelu",
+    "batchnorm-8x8",
+    "batchnorm-512",
+    "batchnorm",
+    "uan-8x8",
+    "uan-512",
+    "uan",
+    "uan-batchnorm",
+    "cross-entropy",
+    "import",
+    "help",
+)
+PEERS = ("torch", "torch-compile", "jax", "mygrad", "numpy-ml", "chainer")
+
+
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
     """Propose those of ``values`` that begin as typed."""
     values = tuple(values)
@@ -72,6 +105,8 @@ def require_shell() -> None:
 
 backends = one_of(["numpy", "cupy"])
 """Proposals for ``--backend``."""
+bench_cases = list_of(["all", *BENCH_CASES])
+"""Proposals for ``bench --case``."""
 datasets = one_of(["digits", "fashion-small", "fashion"])
 """Proposals for ``--dataset``, those that need no place."""
 derivations = one_of(DERIVATIONS)
@@ -84,6 +119,8 @@ norm_lists = list_of(NORMS)
 """Proposals for ``--norms``."""
 optimizers = one_of(["sgd", "adam", "adamw"])
 """Proposals for ``--optimizer``."""
+peers = list_of(PEERS)
+"""Proposals for ``bench --against``."""
 schedules = one_of(["constant", "cosine"])
 """Proposals for ``--schedule``."""
 versions = list_of(["definition", "fast"])

@@ -14,5 +14,6 @@ from uanref.plots.style import COMPONENT_COLORS as COMPONENT_COLORS
 from uanref.plots.style import DPI as DPI
 from uanref.plots.style import GREY as GREY
 from uanref.plots.style import STYLES as STYLES
+from uanref.plots.sweeps import sweep as sweep
 from uanref.plots.training import curves as curves
 from uanref.plots.training import history as history

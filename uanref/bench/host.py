@@ -1,0 +1,48 @@
+"""The machine that a run of the bench belongs to."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uanref import backend, machine
+from uanref.bench.peers import Peer
+
+
+def facts(peers: Sequence[Peer], malloc: str) -> dict[str, Any]:
+    """Return processor, cores, load, versions and the state of malloc, for a reader and for JSON."""
+    return {
+        "processor": processor(),
+        "system": platform.system(),
+        "cores": backend.cores(),
+        "load": load(),
+        "versions": machine.versions() | {peer.package: peer.version() for peer in peers},
+        "malloc": malloc,
+    }
+
+
+def busy(found: dict[str, Any]) -> bool:
+    """Whether others used more than half a core, averaged over the minute before the run."""
+    return found["load"] is not None and found["load"] > 0.5
+
+
+def load() -> float | None:
+    """Return how many processes wanted a core, averaged over the last minute; None where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):  # Windows; a container that hides it
+        return None
+
+
+def processor() -> str:
+    """Return the processor's name, or its kind where the system does not tell more."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except (OSError, UnicodeDecodeError):
+        pass
+    return platform.processor() or platform.machine() or "unknown"
