@@ -23,16 +23,16 @@ LAUNCHES: dict[str, tuple[Callable[[], Layer], str, Budget, Budget]] = {
     "BatchNorm, train": (lambda: BatchNorm(4), "train", (2, 1), (3, 3)),
     "BatchNorm, no affine, train": (lambda: BatchNorm(4, affine=False), "train", (2, 1), (3, 3)),
     "BatchNorm, eval": (lambda: BatchNorm(4), "eval", (1, 1), (1, 3)),
-    "UAN, train": (lambda: UAN(4), "train", (7, 5), (8, 8)),
-    "UAN, eval": (lambda: UAN(4), "eval", (5, 3), (5, 5)),
-    "UAN, learned statistics, train": (lambda: UAN(4, statistics="learned"), "train", (5, 5), (5, 7)),
-    "UAN, learned statistics, eval": (lambda: UAN(4, statistics="learned"), "eval", (5, 5), (5, 7)),
-    "UAN, EM, train": (lambda: UAN(4, update="em"), "train", (12, 1), (13, 4)),
+    "UAN, train": (lambda: UAN(4), "train", (4, 2), (5, 5)),
+    "UAN, eval": (lambda: UAN(4), "eval", (3, 2), (3, 4)),
+    "UAN, learned statistics, train": (lambda: UAN(4, statistics="learned"), "train", (3, 2), (3, 4)),
+    "UAN, learned statistics, eval": (lambda: UAN(4, statistics="learned"), "eval", (3, 2), (3, 4)),
+    "UAN, EM, train": (lambda: UAN(4, update="em"), "train", (5, 1), (6, 4)),
     "UAN, learned statistics, EM, train": (
         lambda: UAN(4, statistics="learned", update="em"),
         "train",
-        (11, 1),
-        (12, 3),
+        (5, 1),
+        (6, 3),
     ),
 }
 ONE_BLOCK, SEVERAL = ((6, 4, 5, 7), (6, 4), (16, 4, 16, 16)), ((17, 4, 16, 16), (40, 4, 16, 16))

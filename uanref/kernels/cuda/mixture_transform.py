@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cuda.constraints import launch, like
-from uanref.kernels.cuda.launch import serves
 from uanref.kernels.cuda.mixture_launch import (
     MixtureArrays,
     MomentArrays,
@@ -108,13 +106,3 @@ def transform_backward(
         *(weight_sums, moment_sums, mixture[2], gamma_, dlog_prior, dmean, dvariance, float(rho), channels, split),
     )
     return dx, dgamma, dbeta, dm, dv, dlog_prior, dmean, dvariance
-
-
-def where_alive(a: Array, alive: Array) -> Array:
-    """Serve :func:`uanref.norms.mixture_transform.where_alive`."""
-    if not serves(a, alive):
-        return NotImplemented
-    result: Array = backend.namespace(a, alive).empty(a.shape, dtype=a.dtype)
-    given = like(a, a), like(a, alive, alive.shape)
-    launch("where_alive", a.size, result, *given, result, a.shape[1], alive.shape[1], a.size)
-    return result
