@@ -1,4 +1,4 @@
-"""How many kernels a norm launches, and that no large reduction leaves most of a device idle."""
+"""How many kernels a norm launches, and a training step of a small network."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from support.devices import Device
 
-from uanref import backend
+from uanref import backend, models
 from uanref.layers.base import Layer
+from uanref.losses import SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
 from uanref.norms.uan import UAN
+from uanref.optimizers import Adam
 
 # --- launches of BN and UAN -----------------------------------------------------------------------
 
@@ -60,3 +62,43 @@ def test_a_norm_launches_few_kernels(name: str, dtype: str, emulated: Device) ->
             # Nothing that launches by other ways hides behind the number.
             assert (counts.on_device, counts.fills, counts.library_calls) == (0, 0, [])
             assert len(counts.launches) <= most, [launch.name for launch in counts.launches]
+
+
+# --- launches of a training step ------------------------------------------------------------------
+
+# Of the digits CNN on 64 images: network and loss forward, backward, Adam's step. Whoever brings one down lowers it
+# here and in docs/gpu.md.
+STEPS: dict[tuple[str, bool], tuple[int, int, int]] = {
+    ("none", False): (41, 98, 8),
+    ("none", True): (49, 112, 112),
+    ("bn", False): (44, 95, 11),
+    ("bn", True): (109, 175, 154),
+    ("uan", False): (50, 98, 20),
+    ("uan", True): (349, 475, 280),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plain", [False, True], ids=["kernels", "definitions"])
+@pytest.mark.parametrize("norm", ["none", "bn", "uan"])
+def test_a_training_step_launches_so_many_kernels(norm: str, plain: bool, emulated: Device) -> None:
+    draw = np.random.default_rng(0)
+    images = backend.to_device(draw.standard_normal((64, 1, 8, 8)).astype("float32"), "cupy")
+    labels = backend.to_device(draw.integers(0, 10, 64), "cupy")
+    model = models.build("cnn", norm, image_shape=(1, 8, 8), num_classes=10).to("cupy")
+    loss, optimizer = SoftmaxCrossEntropy(), Adam(model.parameters(), lr=0.01)
+    passes: tuple[Callable[[], object], ...] = (
+        lambda: loss.forward(model.forward(images), labels),
+        lambda: model.backward(loss.backward()),
+        optimizer.step,
+    )
+    with backend.plain(plain):
+        for run in passes:  # the first step makes the optimizer's slots
+            run()
+        found = []
+        for run in passes:
+            with emulated.counting() as counts:
+                run()
+            found.append(len(counts.launches))
+    print(f"\n{norm}, {'definitions' if plain else 'kernels'}: {' + '.join(map(str, found))} = {sum(found)} launches")
+    assert all(n <= most for n, most in zip(found, STEPS[norm, plain], strict=True)), found
