@@ -14,7 +14,7 @@ from support.definitions import changed, exactly
 from support.layouts import on_device as place
 
 from uanref import backend, gradcheck
-from uanref.kernels.cuda import constraints, launch, mixture_launch
+from uanref.kernels.cuda import launch, mixture_launch
 from uanref.kernels.cuda import mixture_constraints as small
 from uanref.kernels.cuda import mixture_em as em
 from uanref.kernels.cuda import mixture_moments as moments_kernel
@@ -23,7 +23,7 @@ from uanref.norms import mixture_constraints, mixture_em, mixture_moments, mixtu
 from uanref.norms.mixture import MixtureNorm
 from uanref.norms.mixture_moments import Moments, batch_moments
 from uanref.norms.mixture_transform import transform, transform_backward
-from uanref.norms.mixture_weights import Mixture, half_log
+from uanref.norms.mixture_weights import Mixture
 from uanref.norms.uan import UAN
 
 pytestmark = pytest.mark.smoke
@@ -245,16 +245,30 @@ def small_functions(dtype, seed=0, components=4, channels=5, columns=5):
     alive = (draw_array((components, columns), seed + 6) > 0.0).astype(dtype)
     log_prior[0], share[0] = -40.0, 0.0  # below the floor
     log_prior = mixture_constraints.log_softmax(log_prior)
+    logits = 1000.0 * draw_array((components, columns), seed, dtype=dtype)
+    em_step = share**2, third, wide**2, alive, 0.3
     return {
         "softplus": (wide,),
         "softplus_backward": (mixed, wide),
-        "log_softmax": (wide,),
-        "log_softmax_backward": (mixed, mixture_constraints.log_softmax(other)),
+        "constrained": (logits, wide, 0.1),
+        "constrained_backward": (share, mixed, other, None, None, log_prior, wide, alive),
+        "constrained_backward, learned": (share, mixed, other, third, mixed, log_prior, wide, None),
         "inverse_softplus": (wide, 0.01),
         "inverse_std": (mixed**2, 0.1),
-        "where_alive": (mixed, alive),
-        "moved": (mixed, other, alive, 0.3),
-        "em_step": (log_prior, mixed, other**2, share**2, third, wide**2, alive, 0.3),
+        "moved_moments": (mixed, other, third, wide, alive, 0.3),
+        "em_step": (log_prior, mixed, other**2, *em_step),
+        "em_step_of_weights": (
+            log_prior,
+            mixed,
+            third,
+            0.01 * other**2,
+            *em_step[:2],
+            0.01 * mixed**2,
+            alive,
+            0.3,
+            0.003,
+        ),
+        "em_step_of_weights, of large ones": (log_prior, mixed, third, other**2, *em_step, 0.1),
     }
 
 
@@ -273,12 +287,10 @@ KERNELS = small, moments_kernel, transform_kernel, em
 def test_small_functions(cuda, name, dtype, columns):
     """Each number in units of itself, where parity measures in units of the largest."""
     arguments = small_functions(dtype, columns=columns)[name]
+    name = name.split(",")[0]
     with launches(cuda) as counted:
         found = found_in(KERNELS, name)(*map(there, arguments))
-    assert [launched for launched in counted.names or [name] if not launched.startswith("cupy_")] in (
-        [name],
-        ["root_prior", name],
-    )
+    assert (counted.names or [name.removesuffix("_of_weights")]) == [name.removesuffix("_of_weights")]
     expected = exactly(found_in(DEFINITIONS, name), *arguments)
     for a, b in zip(found if isinstance(found, tuple) else [found], expected, strict=True):
         assert a.dtype == dtype
@@ -289,18 +301,32 @@ def test_small_functions(cuda, name, dtype, columns):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_root_of_a_prior_has_its_bound(cuda, dtype):
+    """Where its weight is so large that their product counts."""
     log_prior = np.array([[-0.1, -4000.0], [-0.1, -20.0]], dtype=dtype)
-    found = to_host(constraints.root_prior(there(log_prior)))[0]
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found, np.exp(half_log(log_prior)), rtol=30 * TOLERANCE[dtype])
-    assert found[0, 1] > 0.0
+    total = np.array([[1.0, 0.5 * backend.largest(dtype)], [1.0, 1.0]], dtype=dtype)
+    mean, alive = np.ones((2, 2), dtype), np.ones((2, 2), dtype)
+    arguments = log_prior, mean, mean, total, mean, mean, alive, 0.3
+    found, expected = em.em_step(*map(there, arguments))[0], in_its_format(mixture_em.em_step, *arguments)
+    np.testing.assert_allclose(to_host(found)[0], expected, rtol=30 * TOLERANCE[dtype])
+    assert found[0, 1] > np.log(0.2)
+
+
+def in_its_format(definition, *arguments):
+    """Return the first result by the definition in its own format, whose limits count."""
+    with backend.plain():
+        return definition(*arguments)[0]
 
 
 def test_small_functions_reach_over_several_blocks(cuda):
-    s = draw_array((3, 1000), 0)
-    for name in ("softplus", "log_softmax"):
-        expected = exactly(getattr(mixture_constraints, name), s)[0]
-        np.testing.assert_allclose(to_host(getattr(small, name)(there(s)))[0], expected, rtol=1e-12)
+    a, s = draw_array((3, 1000), 0), draw_array((3, 1000), 1)
+    expected = exactly(mixture_constraints.softplus, s)[0]
+    np.testing.assert_allclose(to_host(small.softplus(there(s)))[0], expected, rtol=1e-12)
+    for found, right in zip(
+        to_host(*small.constrained(there(a), there(s), 0.1)),
+        exactly(mixture_constraints.constrained, a, s, 0.1),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, right, rtol=1e-12)
 
 
 def test_arrays_of_another_kind(cuda):
@@ -319,7 +345,7 @@ def test_arrays_of_another_kind(cuda):
         transform_kernel.transform(x_, mixture_, moments_, 0.7, there(gamma.repeat(2)), None)
     old, alive = to_cuda(draw_array((2, 3), 0), np.ones((2, 3)))
     with pytest.raises(ValueError, match="broadcast"):
-        em.moved(old, there(draw_array((2, 4), 0)), alive, 0.5)
+        em.moved_moments(old, old, there(draw_array((2, 4), 0)), old, alive, 0.5)
 
 
 # --- the layers on a device -----------------------------------------------------------------------------------------
@@ -498,32 +524,30 @@ def count(cuda, layer, shape=(2, 2, 3)):
 
 @pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
 def test_launches_with_batch_statistics(cuda, shape):
+    one_part = np.prod(shape) < 2 * launch.CHUNK
     forward, backward = count(cuda, UAN(2), shape)
+    merge = [] if one_part else ["mixture_moments_merge"]
     assert [name for name in forward if name.startswith("mixture")] == [
         "mixture_moments",
-        "mixture_moments_merge",
+        *merge,
         "mixture_transform",
     ]
-    assert [name for name in backward if name.startswith("mixture")] == [
-        "mixture_sums",
-        "mixture_sums_merge",
-        "mixture_propagate",
-        "mixture_propagate_merge",
-    ]
-    assert (len(forward), len(backward)) == (8, 8)
+    sums, propagate = ["mixture_sums", "mixture_sums_merge"], ["mixture_propagate", "mixture_propagate_merge"]
+    of_mixture = [name for name in backward if name.startswith("mixture")]
+    assert of_mixture == (["mixture_backward"] if one_part else [*sums, *propagate])
+    assert (len(forward), len(backward)) == ((4, 2) if one_part else (5, 5))
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 3), (1, 2, 9000)], ids=["one part", "three parts"])
 def test_launches_with_fixed_moments(cuda, shape):
-    for layer, expected in [(UAN(2, statistics="learned"), (5, 7)), (UAN(2).eval(), (5, 5))]:
+    one_part = np.prod(shape) < 2 * launch.CHUNK
+    several = ["mixture_propagate", "mixture_sums_merge", "mixture_propagate_merge"]
+    for layer, others in [(UAN(2, statistics="learned"), (2, 1)), (UAN(2).eval(), (2, 1))]:
         forward, backward = count(cuda, layer, shape)
         assert [name for name in forward if name.startswith("mixture")] == ["mixture_transform"]
-        assert [name for name in backward if name.startswith("mixture")] == [
-            "mixture_propagate",
-            "mixture_sums_merge",
-            "mixture_propagate_merge",
-        ]
-        assert (len(forward), len(backward)) == expected
+        of_mixture = [name for name in backward if name.startswith("mixture")]
+        assert of_mixture == (["mixture_backward"] if one_part else several)
+        assert (len(forward) - 1, len(backward) - len(of_mixture)) == others
 
 
 def test_an_input_with_gaps_is_copied_once(cuda):
@@ -535,12 +559,12 @@ def test_an_input_with_gaps_is_copied_once(cuda):
         layer.forward(x)
     with cuda.counting() as backward:
         layer.backward(dy)
-    assert (len(forward.launches), len(backward.launches)) == (1 + 8, 1 + 8)
+    assert (len(forward.launches), len(backward.launches)) == (1 + 4, 1 + 2)
 
 
 def test_launches_with_em(cuda):
     forward, backward = count(cuda, UAN(2, update="em"))
-    assert (len(forward), len(backward)) == (13, 4)
+    assert (len(forward), len(backward)) == (5, 1)
 
 
 def test_the_definitions_launch_none_and_the_numbers_are_the_same(cuda):

@@ -120,7 +120,6 @@ SMALL = (
     "norms.mixture_constraints.",
     "norms.mixture_em.",
     "norms.mixture_moments.inverse",
-    "norms.mixture_transform.where",
 )
 
 
@@ -182,6 +181,7 @@ def _batch_norms() -> list[DeviceCase]:
 
     return [
         _layer("BatchNorm, several parts", batch_norm, 3.0 + _normal(SEVERAL_PARTS)),
+        _layer("BatchNorm eval, several parts", lambda: batch_norm().eval(), 3.0 + _normal(SEVERAL_PARTS)),
         _layer("BatchNorm, many parts", lambda: batch_norm(1), 3.0 + _normal(MANY_PARTS), chunk=launch.THREADS),
         # The mean of equal numbers is that number, and y is 0 to the bit.
         _layer("BatchNorm, constant", plain, np.full(SEVERAL_PARTS, 0.1), ("y",), rounds=True),

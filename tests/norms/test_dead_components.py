@@ -16,9 +16,8 @@ from uanref.layers.activation import ReLU
 from uanref.layers.base import Sequential
 from uanref.layers.linear import Linear
 from uanref.norms.mixture import MixtureNorm
-from uanref.norms.mixture_constraints import log_softmax
-from uanref.norms.mixture_em import em_step, moved
-from uanref.norms.mixture_transform import where_alive
+from uanref.norms.mixture_constraints import constrained_backward, log_softmax
+from uanref.norms.mixture_em import em_step, em_step_of_weights, moved, moved_moments
 from uanref.norms.mixture_weights import Mixture, posterior
 from uanref.norms.mode import ModeNorm
 from uanref.norms.uan import UAN
@@ -224,10 +223,14 @@ def test_no_reciprocal_of_a_subnormal_weight(dtype):
 def test_state_keeps_what_it_has_whatever_is_found(dtype):
     old, found, alive = np.array([[-0.0, 7.0]], dtype), np.array([[np.nan, np.inf]], dtype), np.zeros((1, 1), dtype)
     assert moved(old, found, alive, 0.3).tobytes() == old.tobytes()
+    assert [a.tobytes() for a in moved_moments(old, old, found, found, alive, 0.3)] == [old.tobytes()] * 2
     total, log_prior = np.ones((1, 1), dtype), np.zeros((1, 1), dtype)
     _, mean, variance = em_step(log_prior, old, old, total, found, found, alive, 0.3)
     assert mean.tobytes() == variance.tobytes() == old.tobytes()
-    np.testing.assert_array_equal(where_alive(found, alive), 0.0)
+    _, mean, raw = em_step_of_weights(log_prior, old, old, np.ones_like(old), total, found, found, alive, 0.3, 0.1)
+    assert mean.tobytes() == raw.tobytes() == old.tobytes()
+    back = constrained_backward(log_prior, found, found, None, None, log_prior, old, alive)
+    np.testing.assert_array_equal(back[1:], 0.0)
 
 
 # --- tiny priors ----------------------------------------------------------------------------------------------------

@@ -108,12 +108,12 @@ UAN_MISTAKES = {
     "dgamma without rho": (TRANSFORM, "dgamma = rho * (dy", "dgamma = (dy"),
     "dgamma without inverse_std": (TRANSFORM, "dgamma = rho * (dy * w * x_hat)", "dgamma = rho * (dy * w * (x - m))"),
     # constraints
-    "softmax over k dropped": (LAYER, "self.prior_logits.receive(log_softmax_backward(d.log_prior, mixture.log_prior))", "self.prior_logits.receive(d.log_prior)"),  # noqa: E501
+    "softmax over k dropped": (CONSTRAINTS, "return log_softmax_backward(dlog_prior, log_prior), dmean", "return dlog_prior, dmean"),  # noqa: E501
     "softmax over k, prior forgotten": (CONSTRAINTS, "dlog_prior - backend.namespace(log_prior).exp(log_prior) *", "dlog_prior -"),  # noqa: E501
-    "softplus derivative dropped": (LAYER, "softplus_backward(dvariance, raw_variance)", "dvariance"),
+    "softplus derivative dropped": (CONSTRAINTS, "softplus_backward(dvariance, raw_variance)", "dvariance"),
     "softplus derivative's argument": (CONSTRAINTS, ".exp(s - softplus(s))", ".exp(-softplus(s))"),
-    "learned moments' mean dropped": (LAYER, "dmean + d.moments_mean, dvariance", "dmean, dvariance"),
-    "learned moments' variance dropped": (LAYER, "dvariance + d.moments_variance\n", "dvariance\n"),
+    "learned moments' mean dropped": (CONSTRAINTS, "dmean + dmoments_mean, dvariance", "dmean, dvariance"),
+    "learned moments' variance dropped": (CONSTRAINTS, "dvariance + dmoments_variance\n", "dvariance\n"),
     "prior logits given dmean's sign": (LAYER, "self.mean.receive(dmean)", "self.mean.receive(-dmean)"),
 }  # fmt: skip
 

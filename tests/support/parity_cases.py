@@ -159,14 +159,19 @@ def with_a_dead_component(m: Mixture) -> Mixture:
     return m
 
 
-@case("norms.mixture_constraints.log_softmax")
+@case("norms.mixture_constraints.constrained")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    return (3.0 * rng.standard_normal(s.prior),)
+    return 3.0 * rng.standard_normal(s.prior), 5.0 * rng.standard_normal(s.component), 1e-3
 
 
-@case("norms.mixture_constraints.log_softmax_backward")
+@case("norms.mixture_constraints.constrained_backward")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    return rng.standard_normal(s.prior), log_prior(rng, s)
+    """With learned moments, or with a batch that decides who lives, or with neither."""
+    learned, of_batch = s.samples % 3 == 0, s.samples % 3 == 1
+    own = rng.standard_normal((2, *s.component)) if learned else (None, None)
+    alive = (rng.uniform(size=s.prior) > 0.4).astype("float64") if of_batch else None
+    gradients = rng.standard_normal(s.prior), *rng.standard_normal((2, *s.component))
+    return *gradients, *own, log_prior(rng, s), 5.0 * rng.standard_normal(s.component), alive
 
 
 @case("norms.mixture_constraints.softplus")
@@ -184,23 +189,27 @@ def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     return positive(rng, s.component) - 0.5, 0.1
 
 
-@case("norms.mixture_em.em_step")
-def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+def em_step(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     alive = np.ones(s.prior)
     alive[1:2] = 0.0
     found = rng.standard_normal(s.component), positive(rng, s.component)
     return *mixture(rng, s), positive(rng, s.prior) * 9.0, *found, alive, 0.3
 
 
-@case("norms.mixture_em.moved")
+CASES["norms.mixture_em.em_step"] = em_step
+
+
+@case("norms.mixture_em.em_step_of_weights")
+def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
+    """Some of the variances end below the bound."""
+    log_prior, mean, variance, *others = em_step(rng, s)
+    return log_prior, mean, rng.standard_normal(s.component), variance, *others, 0.9
+
+
+@case("norms.mixture_em.moved_moments")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     alive = (rng.uniform(size=s.prior) > 0.4).astype("float64")
-    return rng.standard_normal(s.component), rng.standard_normal(s.component), alive, 0.3
-
-
-@case("norms.mixture_transform.where_alive")
-def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    return rng.standard_normal(s.component), (rng.uniform(size=s.prior) > 0.4).astype("float64")
+    return *rng.standard_normal((4, *s.component)), alive, 0.3
 
 
 @case("norms.mixture_moments.inverse_std")

@@ -8,7 +8,7 @@ from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
 from uanref.layers.base import Layer, choice, count, number
 from uanref.norms.affine import ScaleAndShift
-from uanref.norms.mixture_em import em_step, kmeans_plus_plus, moved
+from uanref.norms.mixture_em import em_step, kmeans_plus_plus, moved_moments
 from uanref.norms.mixture_moments import Moments, batch_moments, fixed_moments
 from uanref.norms.mixture_transform import Gradients, transform, transform_backward
 from uanref.norms.mixture_weights import Mixture, near
@@ -199,5 +199,6 @@ class MixtureNorm(ScaleAndShift, Layer):
             found = tuple(old + self.momentum * (new - old) for old, new in zip(running, found, strict=True))
         self.prior, self.mean, self.variance = found
         self.initialized = True
-        self.running_mean = moved(self.running_mean, batch.mean, batch.alive, self.momentum)
-        self.running_var = moved(self.running_var, batch.variance, batch.alive, self.momentum)
+        self.running_mean, self.running_var = moved_moments(
+            self.running_mean, self.running_var, batch.mean, batch.variance, batch.alive, self.momentum
+        )

@@ -8,6 +8,59 @@ from uanref.kernels import accelerated
 
 
 @accelerated
+def constrained(logits: Array, raw_variance: Array, eps: float) -> tuple[Array, Array, Array]:
+    r"""Return what unconstrained weights mean: a mixture's parameters.
+
+    Args:
+        logits: a, ``(K, P)``.
+        raw_variance: s, ``(K, C)``.
+        eps: added to the variance where densities are computed.
+
+    Returns:
+        :math:`\log\lambda = \log \mathrm{softmax}(a)` ``(K, P)``, :math:`\sigma^2 = \mathrm{softplus}(s)` and
+        :math:`\sigma^2 + \epsilon`, ``(K, C)`` each.
+    """
+    variance = softplus(raw_variance)
+    return log_softmax(logits), variance, variance + eps
+
+
+@accelerated
+def constrained_backward(
+    dlog_prior: Array,
+    dmean: Array,
+    dvariance: Array,
+    dmoments_mean: Array | None,
+    dmoments_variance: Array | None,
+    log_prior: Array,
+    raw_variance: Array,
+    alive: Array | None,
+) -> tuple[Array, Array, Array]:
+    r"""Take a mixture's gradients back to what is trained; backward of :func:`constrained`.
+
+    1. Where the mixture's mean and variance are also the moments that normalize, both ways add up.
+    2. A component to which no sample of the batch belongs stays where it is, whatever its gradient.
+    3. :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j` and
+       :math:`ds_k = \mathrm{sigmoid}(s_k)\, d\sigma_k^2`.
+
+    Args:
+        dlog_prior: ``(K, P)``.
+        dmean, dvariance: ``(K, C)``.
+        dmoments_mean, dmoments_variance: of learned moments, ``(K, C)``; else None.
+        log_prior: from :func:`constrained`, ``(K, P)``.
+        raw_variance: as given to :func:`constrained`, ``(K, C)``.
+        alive: 1, or 0 for a dead component, ``(K, P)``; None where no batch decides.
+
+    Returns:
+        da ``(K, P)``, dmu and ds ``(K, C)``.
+    """
+    xp = backend.namespace(dmean)
+    if dmoments_mean is not None:
+        dmean, dvariance = dmean + dmoments_mean, dvariance + dmoments_variance
+    if alive is not None:
+        dmean, dvariance = xp.where(alive > 0, dmean, 0.0), xp.where(alive > 0, dvariance, 0.0)
+    return log_softmax_backward(dlog_prior, log_prior), dmean, softplus_backward(dvariance, raw_variance)
+
+
 def log_softmax(logits: Array) -> Array:
     """Return ``log softmax_k(a)`` over axis 0, ``(K, P) -> (K, P)``."""
     xp, shifted = backend.namespace(logits), logits - logits.real.max(axis=0)
@@ -15,7 +68,6 @@ def log_softmax(logits: Array) -> Array:
     return log_prior
 
 
-@accelerated
 def log_softmax_backward(dlog_prior: Array, log_prior: Array) -> Array:
     r"""Return :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j`; sums to 0 over k. Shapes (K, P)."""
     dlogits: Array = dlog_prior - backend.namespace(log_prior).exp(log_prior) * dlog_prior.sum(axis=0)

@@ -6,6 +6,7 @@ from uanref import backend
 from uanref.backend import Array
 from uanref.kernels import accelerated
 from uanref.layers.sums import sum_rows
+from uanref.norms.mixture_constraints import inverse_softplus
 from uanref.norms.mixture_weights import half_log
 
 
@@ -53,6 +54,41 @@ def em_step(
 
 
 @accelerated
+def em_step_of_weights(
+    log_prior: Array,
+    mean: Array,
+    raw_variance: Array,
+    variance: Array,
+    total: Array,
+    moments_mean: Array,
+    moments_variance: Array,
+    alive: Array,
+    momentum: float,
+    eps: float,
+) -> tuple[Array, Array, Array]:
+    r"""Move the weights behind a mixture by one :func:`em_step`: a, mu and s, :math:`\sigma^2 = \mathrm{softplus}(s)`.
+
+    Args:
+        raw_variance: s, which a dead component keeps to the bit, ``(K, C)``.
+        eps: :math:`\sigma^2` does not fall below it.
+        log_prior, mean, variance, total, moments_mean, moments_variance, alive, momentum: as :func:`em_step`.
+
+    Returns:
+        The new logits (the logarithms of the prior), mean and s.
+    """
+    logits, mean, variance = em_step(log_prior, mean, variance, total, moments_mean, moments_variance, alive, momentum)
+    raw = inverse_softplus(variance, eps)
+    return logits, mean, backend.namespace(raw).where(alive > 0, raw, raw_variance)
+
+
+@accelerated
+def moved_moments(
+    mean: Array, variance: Array, found_mean: Array, found_variance: Array, alive: Array, momentum: float
+) -> tuple[Array, Array]:
+    """Return running means and variances ``(K, C)`` after a batch, each :func:`moved`."""
+    return moved(mean, found_mean, alive, momentum), moved(variance, found_variance, alive, momentum)
+
+
 def moved(old: Array, found: Array, alive: Array, momentum: float) -> Array:
     r"""Return running moments after a batch, :math:`(1 - \eta)\, old_k + \eta\, found_k` where alive, else old_k.
 

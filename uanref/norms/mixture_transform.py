@@ -83,10 +83,3 @@ def transform_backward(
     dx_weights, dlog_prior, dmean, dvariance = weights_backward(dlog_w, x, w, mixture)
     found = (dx + dx_weights, dgamma, dbeta, dm, dv, dlog_prior, dmean, dvariance)
     return tuple(a.astype(x.dtype) for a in found)
-
-
-@accelerated
-def where_alive(a: Array, alive: Array) -> Array:
-    """Return ``a (K, C)`` where ``alive (K, P)`` is 1, and 0 where it is 0, whatever stands there."""
-    result: Array = backend.namespace(a, alive).where(alive > 0, a, 0.0)
-    return result

@@ -6,16 +6,10 @@ from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
 from uanref.layers.base import Layer, choice, count, number
 from uanref.norms.affine import ScaleAndShift
-from uanref.norms.mixture_constraints import (
-    inverse_softplus,
-    log_softmax,
-    log_softmax_backward,
-    softplus,
-    softplus_backward,
-)
-from uanref.norms.mixture_em import em_step, moved
+from uanref.norms.mixture_constraints import constrained, constrained_backward, inverse_softplus
+from uanref.norms.mixture_em import em_step_of_weights, moved_moments
 from uanref.norms.mixture_moments import Moments, batch_moments, fixed_moments
-from uanref.norms.mixture_transform import Gradients, transform, transform_backward, where_alive
+from uanref.norms.mixture_transform import Gradients, transform, transform_backward
 from uanref.norms.mixture_weights import Mixture
 from uanref.norms.standardize import as_rows, channel_moments
 
@@ -153,9 +147,8 @@ class UAN(ScaleAndShift, Layer):
             self._start_on(rows)
 
         # 1. The mixture as its unconstrained weights give it now.
-        log_prior = log_softmax(self.prior_logits.value)  # (K, P)
-        learned_variance = softplus(self.raw_variance.value)  # sigma^2, (K, C)
-        mixture = Mixture(log_prior, self.mean.value, learned_variance + self.eps)
+        log_prior, variance, with_eps = constrained(self.prior_logits.value, self.raw_variance.value, self.eps)
+        mixture = Mixture(log_prior, self.mean.value, with_eps)  # log lambda (K, P), mu and sigma^2 + eps (K, C)
 
         # 2. The moments that normalize each component.
         needs_batch = from_batch or (self.training and self.update == "em")
@@ -165,7 +158,7 @@ class UAN(ScaleAndShift, Layer):
         elif self.statistics == "batch":
             moments = fixed_moments(self.running_mean, self.running_var, self.eps)
         else:
-            moments = fixed_moments(self.mean.value, learned_variance, self.eps)
+            moments = fixed_moments(self.mean.value, variance, self.eps)
 
         # 3. y = gamma rho sum_k w_k (x - m_k) i_k + beta
         rho = self.num_components**-0.5 if self.rescale else 1.0
@@ -174,7 +167,7 @@ class UAN(ScaleAndShift, Layer):
 
         # 4. State moves last: y was computed with the old values.
         if batch is not None:
-            self._move_state(batch, mixture, learned_variance)
+            self._move_state(batch, mixture, variance)
         self._keep(y, rows, mixture, moments, rho, gamma, self.raw_variance.value)
         return y
 
@@ -185,17 +178,17 @@ class UAN(ScaleAndShift, Layer):
         d = Gradients(*others)
         self._receive_scale_and_shift(d.gamma, d.beta)  # (C,), (C,)
         if self.update == "backprop":
-            dmean, dvariance = d.mean, d.variance
-            # 1. Learned moments are the mixture's own; a dead component of a batch stays where it is.
+            # 1. Learned moments are the mixture's own.
+            own_mean, own_variance = None, None
             if self.statistics == "learned":
-                dmean, dvariance = dmean + d.moments_mean, dvariance + d.moments_variance
-            elif moments.alive is not None:
-                dmean, dvariance = where_alive(dmean, moments.alive), where_alive(dvariance, moments.alive)
-            # 2. Through the softmax over the components.
-            self.prior_logits.receive(log_softmax_backward(d.log_prior, mixture.log_prior))  # (K, P)
+                own_mean, own_variance = d.moments_mean, d.moments_variance
+            # 2. and 3. Through softmax and softplus. A dead component of a batch stays where it is.
+            dlogits, dmean, draw_variance = constrained_backward(
+                d.log_prior, d.mean, d.variance, own_mean, own_variance, mixture.log_prior, raw_variance, moments.alive
+            )
+            self.prior_logits.receive(dlogits)  # (K, P)
             self.mean.receive(dmean)  # (K, C)
-            # 3. Through softplus.
-            self.raw_variance.receive(softplus_backward(dvariance, raw_variance))  # (K, C)
+            self.raw_variance.receive(draw_variance)  # (K, C)
         return dx.reshape(dy.shape)
 
     def _move_state(self, batch: Moments, mixture: Mixture, variance: Array) -> None:
@@ -203,22 +196,22 @@ class UAN(ScaleAndShift, Layer):
         assert batch.alive is not None  # batch_moments always gives both
         assert batch.total is not None
         if self.statistics == "batch":
-            self.running_mean = moved(self.running_mean, batch.mean, batch.alive, self.momentum)
-            self.running_var = moved(self.running_var, batch.variance, batch.alive, self.momentum)
+            self.running_mean, self.running_var = moved_moments(
+                self.running_mean, self.running_var, batch.mean, batch.variance, batch.alive, self.momentum
+            )
         if self.update == "em" and self.momentum > 0.0:
-            self.prior_logits.value, self.mean.value, variance = em_step(
+            self.prior_logits.value, self.mean.value, self.raw_variance.value = em_step_of_weights(
                 mixture.log_prior,
                 self.mean.value,
+                self.raw_variance.value,
                 variance,
                 batch.total,
                 batch.mean,
                 batch.variance,
                 batch.alive,
                 self.momentum,
+                self.eps,
             )
-            # Where the component is dead, the raw variance is kept to the bit.
-            raw = inverse_softplus(variance, self.eps)
-            self.raw_variance.value = moved(self.raw_variance.value, raw, batch.alive, 1.0)
 
     def _start_on(self, rows: Array) -> None:
         """Place the components on a first batch: jittered around the channel's mean, with its variance."""

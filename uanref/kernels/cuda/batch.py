@@ -12,14 +12,16 @@ With the M = N S samples of a channel and :math:`i = 1/\sqrt{v + \epsilon}`,
 of a part stay in registers while their mean and then the scatter around it are taken, and the parts' moments merge in
 double precision by the formula of Chan, Golub & LeVeque (1983): no variance is a difference of squares.
 
-====================  ========  =================================================================
-pass                  launches  arrays of x's size that are read or written
-====================  ========  =================================================================
-forward, train mode   3         3: x for the moments; x, y
-forward, eval mode    1         2: x, y
-backward, train mode  3         5: dy, x for the sums; dy, x, dx
-backward, eval mode   3         4: dy, x for the sums; dy, dx
-====================  ========  =================================================================
+====================  ==================  =======================================================
+pass                  launches            arrays of x's size that are read or written
+====================  ==================  =======================================================
+forward, train mode   3, of one part 2    3: x for the moments; x, y
+forward, eval mode    1                   2: x, y
+backward, train mode  3, of one part 1    5: dy, x for the sums; dy, x, dx. Of one part 3: dy, x, dx
+backward, eval mode   3, of one part 1    4: dy, x for the sums; dy, dx. Of one part 3: dy, x, dx
+====================  ==================  =======================================================
+
+Where a channel has one part, of at most CHUNK samples, nothing is to be merged: its block has all of it.
 
 Without spatial axes (S = 1) the threads of a warp read numbers that lie C apart; the cache, where neighbouring channels
 find what was read along with them, makes up for most of that.
@@ -41,7 +43,7 @@ CHANNELS = 65535
 
 
 def statistics(x: Array, running_mean: Array, running_var: Array, momentum: float) -> tuple[Array, Array, Array, Array]:
-    """Serve :func:`uanref.norms.batch.statistics`: 2 launches, x read once. A variance saturates at the largest."""
+    """Serve :func:`uanref.norms.batch.statistics`: x is read once. A variance saturates at the largest number."""
     if not _serves(x):
         return NotImplemented
     xp = backend.namespace(x, running_mean, running_var)
@@ -50,18 +52,14 @@ def statistics(x: Array, running_mean: Array, running_var: Array, momentum: floa
     parts = launch.parts(samples)
 
     part_mean, part_scatter = xp.empty((2, channels, parts), dtype="float64")  # (C, P)
-    _kernel("batch_norm_moments", x)(
-        (parts, channels), _BLOCK, (x, samples, channels, spatial, part_mean, part_scatter)
-    )
-
     mean, var, moved_mean, moved_var = xp.empty((4, channels), dtype=x.dtype)  # (C,)
     running = (_per_channel(running_mean, x), _per_channel(running_var, x))
-    parts_moments = (part_mean, part_scatter, samples, parts)
-    _kernel("batch_norm_merge", x)(
-        (channels,),
-        _BLOCK,
-        (*parts_moments, backend.largest(x.dtype), float(momentum), *running, mean, var, moved_mean, moved_var),
+    result = (backend.largest(x.dtype), float(momentum), *running, mean, var, moved_mean, moved_var)
+    _kernel("batch_norm_moments", x)(
+        (parts, channels), _BLOCK, (x, samples, channels, spatial, part_mean, part_scatter, *result)
     )
+    if parts > 1:
+        _kernel("batch_norm_merge", x)((channels,), _BLOCK, (part_mean, part_scatter, samples, parts, *result))
     return mean, var, moved_mean, moved_var
 
 
@@ -89,14 +87,14 @@ def normalize(x: Array, mean: Array, var: Array, gamma: Array | None, beta: Arra
 def backward(
     dy: Array, x: Array, mean: Array, var: Array, gamma: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Serve :func:`uanref.norms.batch.backward`: 3 launches; dy and x are read twice, dx is written."""
+    """Serve :func:`uanref.norms.batch.backward`; dx is written once, dy and x are read once or twice."""
     return _backward(dy, x, mean, var, gamma, eps, from_batch=True) if _serves(x) else NotImplemented
 
 
 def backward_fixed(
     dy: Array, x: Array, mean: Array, var: Array, gamma: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Serve :func:`uanref.norms.batch.backward_fixed`: 3 launches; dy is read twice, x once, dx is written."""
+    """Serve :func:`uanref.norms.batch.backward_fixed`; dx is written once, x read once, dy once or twice."""
     return _backward(dy, x, mean, var, gamma, eps, from_batch=False) if _serves(x) else NotImplemented
 
 
@@ -110,25 +108,23 @@ def _backward(
     mean, var, gamma = (_per_channel(a, rows) for a in (mean, var, gamma))
     eps = float(eps)
 
-    part_dbeta, part_dgamma = xp.empty((2, channels, parts), dtype="float64")  # (C, P)
-    _kernel("batch_norm_sums", rows)(
-        (parts, channels), _BLOCK, (dy, rows, samples, channels, spatial, mean, var, eps, part_dbeta, part_dgamma)
-    )
-
     dbeta, dgamma = xp.empty((2, channels), dtype=rows.dtype)  # (C,)
-    _kernel("batch_norm_merge_sums", rows)((channels,), _BLOCK, (part_dbeta, part_dgamma, parts, dbeta, dgamma))
-
     dx: Array = xp.empty_like(rows)
+    given, sizes = (dy, rows), (samples, channels, spatial)
+    if parts == 1:
+        _kernel("batch_norm_backward", rows)(
+            (1, channels), _BLOCK, (*given, *sizes, mean, var, eps, gamma, dbeta, dgamma, dx, int(from_batch))
+        )
+        return dx, dgamma, dbeta
+
+    part_dbeta, part_dgamma = xp.empty((2, channels, parts), dtype="float64")  # (C, P)
+    grid = (parts, channels)
+    _kernel("batch_norm_sums", rows)(grid, _BLOCK, (*given, *sizes, mean, var, eps, part_dbeta, part_dgamma))
+    _kernel("batch_norm_merge_sums", rows)((channels,), _BLOCK, (part_dbeta, part_dgamma, parts, dbeta, dgamma))
     if from_batch:
-        _kernel("batch_norm_dx", rows)(
-            (parts, channels),
-            _BLOCK,
-            (dy, rows, samples, channels, spatial, mean, var, eps, gamma, dbeta, dgamma, dx),
-        )
+        _kernel("batch_norm_dx", rows)(grid, _BLOCK, (*given, *sizes, mean, var, eps, gamma, dbeta, dgamma, dx))
     else:
-        _kernel("batch_norm_scale", rows)(
-            (parts, channels), _BLOCK, (dy, samples, channels, spatial, var, eps, gamma, dx)
-        )
+        _kernel("batch_norm_scale", rows)(grid, _BLOCK, (dy, *sizes, mean, var, eps, gamma, dx))
     return dx, dgamma, dbeta
 
 

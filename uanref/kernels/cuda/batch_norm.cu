@@ -4,15 +4,36 @@
 //     dbeta = sum dy,  dgamma = sum dy (x - mu) i,  dx = gamma i (dy - dbeta / M - (x - mu) i dgamma / M)
 //
 // A channel is cut into P parts of CHUNK samples. Block (p, c) of the grid (P, C) works on part p of channel c, block c
-// of the grid (C) merges the parts of channel c. What is per channel has shape (C), what is per part (C, P).
+// of the grid (C) merges the parts of channel c. What is per channel has shape (C), what is per part (C, P). Where
+// P = 1 a block has its whole channel, and there is nothing to merge.
 
 __device__ inline scalar inverse_root(scalar var, double eps) { return (scalar)1 / sqrt(var + (scalar)eps); }
 
 // --- forward --------------------------------------------------------------------------------------
 
-// The moments of each part: its mean, and its scatter = sum (x - mean)^2.
+// Where the batch's moments of a channel go, and the running moments moved towards them.
+struct Statistics {
+  double samples, largest, momentum;
+  const scalar *running_mean, *running_var;
+  scalar *mean, *var, *moved_mean, *moved_var;
+
+  // Of channel c: mu, and the scatter sum (x - mu)^2. One thread does it.
+  __device__ void store(unsigned c, double mu, double scatter) const {
+    double v = scatter / samples;
+    v = v < 0 ? 0 : v > largest ? largest : v;  // not below 0 by rounding, not beyond what scalar holds; NaN stays
+    mean[c] = mu;
+    var[c] = v;
+    moved_mean[c] = (1 - momentum) * running_mean[c] + momentum * mu;
+    moved_var[c] = (1 - momentum) * running_var[c] + momentum * samples / (samples - 1) * v;
+  }
+};
+
+// The moments of each part: its mean, and its scatter = sum (x - mean)^2. Where the part is the channel they are the
+// batch's.
 extern "C" __global__ void batch_norm_moments(const scalar* x, long long samples, long long channels, long long spatial,
-                                              double* part_mean, double* part_scatter) {
+                                              double* part_mean, double* part_scatter, double largest, double momentum,
+                                              const scalar* running_mean, const scalar* running_var, scalar* mean,
+                                              scalar* var, scalar* moved_mean, scalar* moved_var) {
   Samples at(samples, channels, spatial);
   const int mine = at.visits();
   scalar held[EACH];
@@ -43,15 +64,21 @@ extern "C" __global__ void batch_norm_moments(const scalar* x, long long samples
       squares += centred * centred;
     }
   }
-  const double rest = block_sum(left), scatter = block_sum(squares);
-  if (threadIdx.x == 0) {
+  const double rest = block_sum(left), squared = block_sum(squares);
+  if (threadIdx.x > 0) return;
+  const double mu = centre + rest, scatter = squared - count * rest * rest;
+  if (gridDim.x == 1) {
+    const Statistics to = {(double)samples, largest, momentum, running_mean, running_var, mean, var, moved_mean,
+                           moved_var};
+    to.store(blockIdx.y, mu, scatter);
+  } else {
     size_t part = (size_t)blockIdx.y * gridDim.x + blockIdx.x;
-    part_mean[part] = centre + rest;
-    part_scatter[part] = scatter - count * rest * rest;
+    part_mean[part] = mu;
+    part_scatter[part] = scatter;
   }
 }
 
-// The batch's moments from those of the parts (Chan, Golub & LeVeque 1983), and the running moments moved towards them.
+// The batch's moments from those of several parts (Chan, Golub & LeVeque 1983).
 extern "C" __global__ void batch_norm_merge(const double* part_mean, const double* part_scatter, long long samples,
                                             long long parts, double largest, double momentum,
                                             const scalar* running_mean, const scalar* running_var, scalar* mean,
@@ -66,21 +93,17 @@ extern "C" __global__ void batch_norm_merge(const double* part_mean, const doubl
     distances += part_samples(p, samples) * (part_mean[p] - part_mean[0]);
   const double mu = part_mean[0] + block_sum(distances) / samples;
 
-  // v = sum_p (scatter_p + M_p (mu_p - mu)^2) / M
+  // M v = sum_p (scatter_p + M_p (mu_p - mu)^2)
   double scatter = 0;
   for (unsigned p = threadIdx.x; p < parts; p += THREADS) {
     double apart = part_mean[p] - mu;
     scatter += part_scatter[p] + part_samples(p, samples) * apart * apart;
   }
-  double v = block_sum(scatter) / samples;
-  v = v < 0 ? 0 : v > largest ? largest : v;  // not below 0 by rounding, not beyond what scalar holds; NaN stays
-
-  if (threadIdx.x == 0) {
-    mean[c] = mu;
-    var[c] = v;
-    moved_mean[c] = (1 - momentum) * running_mean[c] + momentum * mu;
-    moved_var[c] = (1 - momentum) * running_var[c] + momentum * samples / (samples - 1) * v;
-  }
+  scatter = block_sum(scatter);
+  if (threadIdx.x > 0) return;
+  const Statistics to = {(double)samples, largest, momentum, running_mean, running_var, mean, var, moved_mean,
+                         moved_var};
+  to.store(c, mu, scatter);
 }
 
 // y = gamma i (x - mu) + beta; gamma and beta may be null, for 1 and 0.
@@ -101,7 +124,67 @@ extern "C" __global__ void batch_norm_normalize(const scalar* x, long long sampl
 
 // --- backward -------------------------------------------------------------------------------------
 
-// Each part's sums of dy and of dy x_hat, with x_hat = (x - mu) i.
+// What a sample of a channel is multiplied with on its way back; gamma may be null, for 1.
+struct Channel {
+  scalar mu, inverse_std, scale;
+
+  __device__ Channel(unsigned c, const scalar* mean, const scalar* var, double eps, const scalar* gamma)
+      : mu(mean[c]), inverse_std(inverse_root(var[c], eps)), scale(gamma ? gamma[c] * inverse_std : inverse_std) {}
+
+  // The block's sums of dy and of dy x_hat, with x_hat = (x - mu) i. Every thread gets them.
+  __device__ void sums(const scalar (&dy)[EACH], const scalar (&x)[EACH], double& of_dy, double& of_dy_x_hat) const {
+    scalar mine = 0, mine_x_hat = 0;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) {  // where there is no sample any more, dy is 0
+      mine += dy[k];
+      mine_x_hat += dy[k] * ((x[k] - mu) * inverse_std);
+    }
+    of_dy = block_sum(mine);
+    of_dy_x_hat = block_sum(mine_x_hat);
+  }
+
+  // dx = gamma i (dy - dbeta / M - (x - mu) i dgamma / M) where the moments are the batch's.
+  __device__ void store_dx(Samples at, const scalar (&dy)[EACH], const scalar (&x)[EACH], scalar dbeta, scalar dgamma,
+                           long long samples, scalar* dx) const {
+    const scalar through_mean = dbeta / samples, through_var = dgamma * inverse_std / samples;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k, at.next())
+      if (at.more()) dx[at.index()] = scale * (dy[k] - through_mean - (x[k] - mu) * through_var);
+  }
+
+  // dx = gamma i dy where the moments are constants.
+  __device__ void store_scaled(Samples at, const scalar (&dy)[EACH], scalar* dx) const {
+#pragma unroll
+    for (int k = 0; k < EACH; ++k, at.next())
+      if (at.more()) dx[at.index()] = scale * dy[k];
+  }
+};
+
+// dbeta, dgamma and dx of channels that a block has whole: dy and x stay in its registers, and are read once.
+extern "C" __global__ void batch_norm_backward(const scalar* dy, const scalar* x, long long samples, long long channels,
+                                               long long spatial, const scalar* mean, const scalar* var, double eps,
+                                               const scalar* gamma, scalar* dbeta, scalar* dgamma, scalar* dx,
+                                               long long from_batch) {
+  Samples at(samples, channels, spatial);
+  scalar held_dy[EACH], held_x[EACH];
+  load(dy, at, held_dy);
+  load(x, at, held_x);
+
+  const unsigned c = blockIdx.y;
+  const Channel channel(c, mean, var, eps, gamma);
+  double of_dy, of_dy_x_hat;
+  channel.sums(held_dy, held_x, of_dy, of_dy_x_hat);
+  if (threadIdx.x == 0) {
+    dbeta[c] = of_dy;
+    dgamma[c] = of_dy_x_hat;
+  }
+  if (from_batch)
+    channel.store_dx(at, held_dy, held_x, of_dy, of_dy_x_hat, samples, dx);
+  else
+    channel.store_scaled(at, held_dy, dx);
+}
+
+// Each of several parts' sums of dy and of dy x_hat.
 extern "C" __global__ void batch_norm_sums(const scalar* dy, const scalar* x, long long samples, long long channels,
                                            long long spatial, const scalar* mean, const scalar* var, double eps,
                                            double* part_dbeta, double* part_dgamma) {
@@ -111,18 +194,12 @@ extern "C" __global__ void batch_norm_sums(const scalar* dy, const scalar* x, lo
   load(x, at, held_x);
 
   const unsigned c = blockIdx.y;
-  const scalar mu = mean[c], inverse_std = inverse_root(var[c], eps);
-  scalar of_dy = 0, of_dy_x_hat = 0;
-#pragma unroll
-  for (int k = 0; k < EACH; ++k) {  // where there is no sample any more, dy is 0
-    of_dy += held_dy[k];
-    of_dy_x_hat += held_dy[k] * ((held_x[k] - mu) * inverse_std);
-  }
-  const double sum_dy = block_sum(of_dy), sum_dy_x_hat = block_sum(of_dy_x_hat);
+  double of_dy, of_dy_x_hat;
+  Channel(c, mean, var, eps, nullptr).sums(held_dy, held_x, of_dy, of_dy_x_hat);
   if (threadIdx.x == 0) {
     size_t part = (size_t)c * gridDim.x + blockIdx.x;
-    part_dbeta[part] = sum_dy;
-    part_dgamma[part] = sum_dy_x_hat;
+    part_dbeta[part] = of_dy;
+    part_dgamma[part] = of_dy_x_hat;
   }
 }
 
@@ -142,34 +219,25 @@ extern "C" __global__ void batch_norm_merge_sums(const double* part_dbeta, const
   }
 }
 
-// dx = gamma i (dy - dbeta / M - (x - mu) i dgamma / M) where the moments are the batch's; gamma may be null, for 1.
+// dx where the moments are the batch's.
 extern "C" __global__ void batch_norm_dx(const scalar* dy, const scalar* x, long long samples, long long channels,
                                          long long spatial, const scalar* mean, const scalar* var, double eps,
                                          const scalar* gamma, const scalar* dbeta, const scalar* dgamma, scalar* dx) {
-  const unsigned c = blockIdx.y;
-  const scalar mu = mean[c], inverse_std = inverse_root(var[c], eps);
-  const scalar scale = gamma ? gamma[c] * inverse_std : inverse_std;
-  const scalar through_mean = dbeta[c] / samples, through_var = dgamma[c] * inverse_std / samples;
-
   Samples at(samples, channels, spatial);
   scalar held_dy[EACH], held_x[EACH];
   load(dy, at, held_dy);
   load(x, at, held_x);
-#pragma unroll
-  for (int k = 0; k < EACH; ++k, at.next())
-    if (at.more()) dx[at.index()] = scale * (held_dy[k] - through_mean - (held_x[k] - mu) * through_var);
+
+  const unsigned c = blockIdx.y;
+  Channel(c, mean, var, eps, gamma).store_dx(at, held_dy, held_x, dbeta[c], dgamma[c], samples, dx);
 }
 
-// dx = gamma i dy where the moments are constants.
+// dx where the moments are constants.
 extern "C" __global__ void batch_norm_scale(const scalar* dy, long long samples, long long channels, long long spatial,
-                                            const scalar* var, double eps, const scalar* gamma, scalar* dx) {
-  const unsigned c = blockIdx.y;
-  const scalar inverse_std = inverse_root(var[c], eps), scale = gamma ? gamma[c] * inverse_std : inverse_std;
-
+                                            const scalar* mean, const scalar* var, double eps, const scalar* gamma,
+                                            scalar* dx) {
   Samples at(samples, channels, spatial);
   scalar held[EACH];
   load(dy, at, held);
-#pragma unroll
-  for (int k = 0; k < EACH; ++k, at.next())
-    if (at.more()) dx[at.index()] = scale * held[k];
+  Channel(blockIdx.y, mean, var, eps, gamma).store_scaled(at, held, dx);
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from uanref import backend
@@ -15,17 +14,10 @@ def launch(name: str, threads: int, model: Array, *arguments: Any) -> None:
     kernel("constraints", name, model.dtype.char)((-(-threads // THREADS),), (THREADS,), arguments)
 
 
-def like(model: Array, a: Array, shape: tuple[int, ...] | None = None) -> Array:
-    """Return ``a`` as the kernels read it: in ``model``'s dtype and shape (or ``shape``), C-contiguous."""
+def like(model: Array, a: Array | None, shape: tuple[int, ...] | None = None) -> Any:
+    """Return ``a`` as kernels read it: of ``model``'s dtype and shape (or ``shape``), C-contiguous; None is null."""
+    if a is None:
+        return 0
     xp, shape = backend.namespace(model, a), model.shape if shape is None else shape
     same = a if a.shape == shape else xp.broadcast_to(a, shape)
-    ready: Array = xp.ascontiguousarray(same, dtype=model.dtype)
-    return ready
-
-
-def root_prior(log_prior: Array) -> Array:
-    """Return sqrt(lambda), not below the bound of :func:`uanref.norms.mixture_weights.half_log`; any shape."""
-    root: Array = backend.namespace(log_prior).empty(log_prior.shape, dtype=log_prior.dtype)
-    bound = 0.75 * math.log(backend.tiny(log_prior.dtype))
-    launch("root_prior", root.size, root, like(log_prior, log_prior), root, bound, root.size)
-    return root
+    return xp.ascontiguousarray(same, dtype=model.dtype)

@@ -11,6 +11,44 @@ from uanref.kernels.cuda.constraints import launch, like
 from uanref.kernels.cuda.launch import serves
 
 
+def constrained(logits: Array, raw_variance: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Serve :func:`uanref.norms.mixture_constraints.constrained`."""
+    if not serves(logits, raw_variance):
+        return NotImplemented
+    xp = backend.namespace(logits, raw_variance)
+    log_prior = xp.empty(logits.shape, dtype=logits.dtype)
+    variance, with_eps = (xp.empty(raw_variance.shape, dtype=logits.dtype) for _ in range(2))
+    given = like(logits, logits), like(logits, raw_variance, raw_variance.shape)
+    sizes = (float(eps), *raw_variance.shape, logits.shape[1])
+    launch("constrained", raw_variance.shape[1], logits, *given, log_prior, variance, with_eps, *sizes)
+    return log_prior, variance, with_eps
+
+
+def constrained_backward(
+    dlog_prior: Array,
+    dmean: Array,
+    dvariance: Array,
+    dmoments_mean: Array | None,
+    dmoments_variance: Array | None,
+    log_prior: Array,
+    raw_variance: Array,
+    alive: Array | None,
+) -> tuple[Array, Array, Array]:
+    """Serve :func:`uanref.norms.mixture_constraints.constrained_backward`."""
+    given = (dlog_prior, log_prior, alive), (dmean, dvariance, dmoments_mean, dmoments_variance, raw_variance)
+    if not serves(*given[0], *given[1]):
+        return NotImplemented
+    xp = backend.namespace(dmean)
+    per_prior = (like(dmean, a, log_prior.shape) for a in given[0])
+    per_component = (like(dmean, a) for a in given[1])
+    shapes = log_prior.shape, dmean.shape, dmean.shape
+    dlogits, dmu, draw_variance = (xp.empty(shape, dtype=dmean.dtype) for shape in shapes)
+    sizes = (*dmean.shape, log_prior.shape[1])
+    found = dlogits, dmu, draw_variance
+    launch("constrained_backward", dmean.shape[1], dmean, *per_prior, *per_component, *found, *sizes)
+    return found
+
+
 def softplus(s: Array) -> Array:
     """Serve :func:`uanref.norms.mixture_constraints.softplus`."""
     if not serves(s):
@@ -27,25 +65,6 @@ def softplus_backward(dy: Array, s: Array) -> Array:
     ds: Array = backend.namespace(dy, s).empty(s.shape, dtype=s.dtype)
     launch("softplus_backward", s.size, ds, like(s, dy), like(s, s), ds, s.size)
     return ds
-
-
-def log_softmax(logits: Array) -> Array:
-    """Serve :func:`uanref.norms.mixture_constraints.log_softmax`."""
-    if not serves(logits):
-        return NotImplemented
-    log_prior: Array = backend.namespace(logits).empty(logits.shape, dtype=logits.dtype)
-    launch("log_softmax", logits.shape[1], log_prior, like(logits, logits), log_prior, *logits.shape)
-    return log_prior
-
-
-def log_softmax_backward(dlog_prior: Array, log_prior: Array) -> Array:
-    """Serve :func:`uanref.norms.mixture_constraints.log_softmax_backward`."""
-    if not serves(dlog_prior, log_prior):
-        return NotImplemented
-    dlogits: Array = backend.namespace(dlog_prior, log_prior).empty(log_prior.shape, dtype=log_prior.dtype)
-    arguments = (like(log_prior, dlog_prior), like(log_prior, log_prior), dlogits, *log_prior.shape)
-    launch("log_softmax_backward", log_prior.shape[1], dlogits, *arguments)
-    return dlogits
 
 
 def inverse_softplus(v: Array, floor: float) -> Array:

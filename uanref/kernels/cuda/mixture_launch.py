@@ -9,7 +9,11 @@ forward             3: x | x, y                        2: x, y
 backward            5: x, dy | x, dy, dx               3: x, dy, dx
 kernels, forward    3 (moments, merge, transform)      1
 kernels, backward   4 (sums, merge, propagate, merge)  3 (propagate, two merges)
+the same, one part  2 (moments, transform) and 1       1 and 1
 ==================  =================================  ==========================
+
+A channel of at most CHUNK = 4096 samples is one part: its block has all that a merge would wait for. Small networks,
+whose layers are no larger, spend their time on launches.
 
 The weights are computed again in each pass, so besides y and dx only the parts' sums take memory: 5 K + 1 numbers for
 4096 samples. The equations are those of :mod:`uanref.norms.mixture_weights` and

@@ -6,7 +6,8 @@
 // The posterior is each activation's own (P = C). Whoever needs w computes it from x, with one exponential per
 // component: nothing with an entry per component and sample is ever stored. x, y, dy and dx are (N, C, S); a parameter
 // array is (K, C), component k of channel c at k C + c. Block (p, c) has the samples of part p of channel c; what it
-// sums goes to partial[quantity, c, p], and a second kernel adds up the parts.
+// sums goes to partial[quantity, c, p], and a second kernel adds up the parts. Where a channel has one part, its block
+// does what the second kernel would do: the same to the bit, in one launch.
 //
 // Arithmetic per sample is in scalar: double is slow on consumer cards. A thread has at most CHUNK / THREADS samples,
 // a warp adds up its threads' sums as a tree; from there on everything is in double.
@@ -105,9 +106,34 @@ __device__ inline double sum_parts(const double* partial, unsigned q, unsigned c
 
 // --- the batch's moments: W_k = sum w, m_k = sum w x / W, v_k = sum w (x - m_k)^2 / W ------------------------------
 
-// Total weight, mean and scatter sum w (x - mean)^2 of a part: partial[k, K + k, 2 K + k]. Reads x once.
+// Where they go, (K, C) each, and what bounds them.
+struct Moments {
+  scalar *mean, *variance, *inverse_std, *total, *alive;
+  double tiny, largest, eps;
+
+  // 1 / W. What weighs less than the smallest normal number has no moments: its reciprocal need not be finite.
+  __device__ double inverse(double weight) const { return weight < tiny ? 0 : 1 / weight; }
+
+  // W, m and v of component i, 1 / sqrt(v + eps), and whether it lives.
+  __device__ void store(unsigned i, double weight, double centre, double scatter, scalar log_prior) const {
+    // A variance is not below 0 by rounding, and not beyond the largest number.
+    scalar found = scatter < 0 ? 0 : scatter > largest ? largest : scatter;
+    // A component is dead whose posteriors, S_k = sqrt(lambda_k) W_k, sum to less than the smallest normal number.
+    scalar lives = exp(half_log(log_prior)) * (scalar)weight >= (scalar)tiny ? 1 : 0;
+    mean[i] = centre;
+    variance[i] = found;
+    inverse_std[i] = lives / sqrt(found + (scalar)eps + ((scalar)1 - lives));  // v and eps may be 0 where it is dead
+    total[i] = weight;
+    alive[i] = lives;
+  }
+};
+
+// Total weight, mean and scatter sum w (x - mean)^2 of a part: partial[k, K + k, 2 K + k]; where the part is the
+// channel, the batch's moments. Reads x once.
 extern "C" __global__ void mixture_moments(const scalar* x, const scalar* log_prior, const scalar* mean,
-                                           const scalar* variance, double* partial, long long samples,
+                                           const scalar* variance, double* partial, scalar* found_mean,
+                                           scalar* found_variance, scalar* inverse_std, scalar* total_weight,
+                                           scalar* alive, double tiny, double largest, double eps, long long samples,
                                            long long channels, long long spatial) {
   __shared__ Mixture mixture;
   __shared__ double total[2 * K];
@@ -163,21 +189,28 @@ extern "C" __global__ void mixture_moments(const scalar* x, const scalar* log_pr
     sums[K + k] = scatter[k] + weight[k] * apart * apart;
   }
   block_sums(sums, total);
-  if (i < K) {
-    double left = all == 0 ? 0 : total[i] / all;
-    size_t plane = (size_t)K * channels * gridDim.x;
-    size_t here = ((size_t)i * channels + blockIdx.y) * gridDim.x + blockIdx.x;
+  if (i >= K) return;
+  double left = all == 0 ? 0 : total[i] / all;
+  double middle = centre[i] + left, around = total[K + i] - left * total[i];
+  size_t plane = (size_t)K * channels * gridDim.x;
+  size_t here = ((size_t)i * channels + blockIdx.y) * gridDim.x + blockIdx.x;
+  if (gridDim.x == 1) {
+    const Moments to = {found_mean, found_variance, inverse_std, total_weight, alive, tiny, largest, eps};
+    double inverse = to.inverse(all);
+    to.store(here, all, middle * (inverse > 0), around * inverse, log_prior[here]);
+  } else {
     partial[here] = all;
-    partial[plane + here] = centre[i] + left;
-    partial[2 * plane + here] = total[K + i] - left * total[i];
+    partial[plane + here] = middle;
+    partial[2 * plane + here] = around;
   }
 }
 
-// Block (k, c) merges the parts: moments (K, C), 1 / sqrt(v + eps), total weight, and whether the component lives.
+// Block (k, c) merges several parts.
 extern "C" __global__ void mixture_moments_merge(const double* partial, const scalar* log_prior, scalar* mean,
                                                  scalar* variance, scalar* inverse_std, scalar* total, scalar* alive,
                                                  double tiny, double largest, double eps, long long channels,
                                                  long long parts) {
+  const Moments to = {mean, variance, inverse_std, total, alive, tiny, largest, eps};
   unsigned k = blockIdx.x, c = blockIdx.y, i = k * (unsigned)channels + c;
   const double *weight_of = partial + (size_t)i * parts, *mean_of = weight_of + (size_t)K * channels * parts,
                *scatter_of = mean_of + (size_t)K * channels * parts;
@@ -188,25 +221,14 @@ extern "C" __global__ void mixture_moments_merge(const double* partial, const sc
     distances += weight_of[p] * (mean_of[p] - mean_of[0]);
   }
   weight = block_sum(weight);
-  // What weighs less than the smallest normal number has no moments: its reciprocal need not be finite.
-  double inverse = weight < tiny ? 0 : 1 / weight;
+  double inverse = to.inverse(weight);
   double centre = mean_of[0] * (inverse > 0) + block_sum(distances) * inverse;
   for (unsigned p = threadIdx.x; p < parts; p += THREADS) {
     double apart = mean_of[p] - centre;
     scatter += scatter_of[p] + weight_of[p] * apart * apart;
   }
   scatter = block_sum(scatter) * inverse;
-  if (threadIdx.x > 0) return;
-
-  // A variance is not below 0 by rounding, and not beyond the largest number.
-  scalar found = scatter < 0 ? 0 : scatter > largest ? largest : scatter;
-  // A component is dead whose posteriors, S_k = sqrt(lambda_k) W_k, sum to less than the smallest normal number.
-  scalar lives = exp(half_log(log_prior[i])) * (scalar)weight >= (scalar)tiny ? 1 : 0;
-  mean[i] = centre;
-  variance[i] = found;
-  inverse_std[i] = lives / sqrt(found + (scalar)eps + ((scalar)1 - lives));  // v and eps may be 0 where it is dead
-  total[i] = weight;
-  alive[i] = lives;
+  if (threadIdx.x == 0) to.store(i, weight, centre, scatter, log_prior[i]);
 }
 
 // --- y -------------------------------------------------------------------------------------------------------------
@@ -242,8 +264,22 @@ extern "C" __global__ void mixture_transform(const scalar* x, const scalar* log_
 
 // What the components normalize with, and their gradients per unit of weight; in shared memory.
 struct Normalization {
-  scalar mean[K], inverse_std[K];      // m, i
-  scalar variance[K], dm[K], dv[K];    // v, dL/dm_k / W_k, dL/dv_k / W_k: with the batch's moments only
+  scalar mean[K], inverse_std[K];    // m, i
+  scalar variance[K], dm[K], dv[K];  // v, dL/dm_k / W_k, dL/dv_k / W_k: with the batch's moments only
+
+  // Thread k prepares component k, i = k C + c. The caller synchronizes.
+  __device__ void load(unsigned i, const scalar* mean_, const scalar* inverse_std_) {
+    if (threadIdx.x >= K) return;
+    mean[threadIdx.x] = mean_[i];
+    inverse_std[threadIdx.x] = inverse_std_[i];
+  }
+  __device__ void load_gradients(unsigned i, const scalar* variance_, const scalar* total, const scalar* alive,
+                                 scalar dm_, scalar dv_) {
+    scalar share = alive[i] / (total[i] + ((scalar)1 - alive[i]));  // 1 / W_k, 0 for a dead component
+    variance[threadIdx.x] = variance_[i];
+    dm[threadIdx.x] = dm_ * share;
+    dv[threadIdx.x] = dv_ * share;
+  }
 };
 
 // 1. What the moments receive: A_k = sum dy w_k, B_k = sum dy w_k xhat^k, and sum dy. 2 K + 1 sums.
@@ -260,6 +296,20 @@ __device__ inline void add_moment_sums(scalar x, scalar dy, const scalar (&w)[K]
   sums[DY] += dy;
 }
 
+// Over the samples of the block.
+__device__ inline void sum_moments(Samples at, const scalar* dy, const scalar* x, const Mixture& mixture,
+                                   const Normalization& by, scalar (&sums)[MOMENT_SUMS]) {
+  for (; at.more(); at.next()) {
+    scalar sample = x[at.index()], w[K];
+    mixture.weights(sample, w);
+    add_moment_sums(sample, dy[at.index()], w, by, sums);
+  }
+}
+
+// dm_k = -gamma rho i_k A_k and dv_k = -1/2 gamma rho i_k^2 B_k; scale = gamma rho.
+__device__ inline scalar dm_of(double scale, double inverse, double a) { return -scale * inverse * a; }
+__device__ inline scalar dv_of(double scale, double inverse, double b) { return -0.5 * scale * inverse * inverse * b; }
+
 // Reads x and dy once; writes partial[0 ... 2 K].
 extern "C" __global__ void mixture_sums(const scalar* dy, const scalar* x, const scalar* log_prior, const scalar* mean,
                                         const scalar* variance, const scalar* moments_mean, const scalar* inverse_std,
@@ -267,24 +317,15 @@ extern "C" __global__ void mixture_sums(const scalar* dy, const scalar* x, const
   __shared__ Mixture mixture;
   __shared__ Normalization by;
   mixture.load(log_prior, mean, variance, channels);
-  if (threadIdx.x < K) {
-    unsigned i = threadIdx.x * (unsigned)channels + blockIdx.y;
-    by.mean[threadIdx.x] = moments_mean[i];
-    by.inverse_std[threadIdx.x] = inverse_std[i];
-  }
+  by.load(threadIdx.x * (unsigned)channels + blockIdx.y, moments_mean, inverse_std);
   __syncthreads();
 
   scalar sums[MOMENT_SUMS] = {};
-  for (Samples at(samples, channels, spatial); at.more(); at.next()) {
-    scalar sample = x[at.index()], w[K];
-    mixture.weights(sample, w);
-    add_moment_sums(sample, dy[at.index()], w, by, sums);
-  }
+  sum_moments(Samples(samples, channels, spatial), dy, x, mixture, by, sums);
   store_sums(sums, partial, channels);
 }
 
-// Block c merges the parts: dgamma = rho sum_k B_k, dbeta = sum dy, dm_k = -gamma rho i_k A_k,
-// dv_k = -1/2 gamma rho i_k^2 B_k.
+// Block c merges the parts: dgamma = rho sum_k B_k, dbeta = sum dy, dm_k and dv_k.
 extern "C" __global__ void mixture_sums_merge(const double* partial, const scalar* inverse_std, const scalar* gamma,
                                               scalar* dgamma, scalar* dbeta, scalar* dm, scalar* dv, double rho,
                                               long long channels, long long parts) {
@@ -294,9 +335,8 @@ extern "C" __global__ void mixture_sums_merge(const double* partial, const scala
     double a = sum_parts(partial, A + k, c, channels, parts), b = sum_parts(partial, B + k, c, channels, parts);
     all_b += b;
     unsigned i = k * (unsigned)channels + c;
-    double inverse = inverse_std[i];
-    if (threadIdx.x == 0) dm[i] = -scale * inverse * a;
-    if (threadIdx.x == 0) dv[i] = -0.5 * scale * inverse * inverse * b;
+    if (threadIdx.x == 0) dm[i] = dm_of(scale, inverse_std[i], a);
+    if (threadIdx.x == 0) dv[i] = dv_of(scale, inverse_std[i], b);
   }
   double dy = sum_parts(partial, DY, c, channels, parts);
   if (threadIdx.x == 0) dgamma[c] = rho * all_b;
@@ -307,34 +347,12 @@ extern "C" __global__ void mixture_sums_merge(const double* partial, const scala
 // 3 K sums.
 constexpr int DL = 0, DL_U = K, DL_UU = 2 * K, WEIGHT_SUMS = 3 * K;
 
-// Reads x and dy once, writes dx once, and partial[0 ... 3 K - 1]. FROM_BATCH: m and v are this batch's, and dm and dv
-// known. Otherwise moments are constants, dx needs no sum over the batch, and this pass takes step 1 along:
-// partial[3 K ... 5 K].
-extern "C" __global__ void mixture_propagate(const scalar* dy, const scalar* x, const scalar* log_prior,
-                                             const scalar* mean, const scalar* variance, const scalar* moments_mean,
-                                             const scalar* moments_variance, const scalar* inverse_std,
-                                             const scalar* total, const scalar* alive, const scalar* dm,
-                                             const scalar* dv, const scalar* gamma, scalar* dx, double* partial,
-                                             double rho, long long samples, long long channels, long long spatial) {
-  __shared__ Mixture mixture;
-  __shared__ Normalization by;
-  mixture.load(log_prior, mean, variance, channels);
-  if (threadIdx.x < K) {
-    unsigned k = threadIdx.x, i = k * (unsigned)channels + blockIdx.y;
-    by.mean[k] = moments_mean[i];
-    by.inverse_std[k] = inverse_std[i];
-    if (FROM_BATCH) {
-      scalar share = alive[i] / (total[i] + ((scalar)1 - alive[i]));  // 1 / W_k, 0 for a dead component
-      by.variance[k] = moments_variance[i];
-      by.dm[k] = dm[i] * share;
-      by.dv[k] = dv[i] * share;
-    }
-  }
-  __syncthreads();
-  scalar scale = gamma ? (scalar)rho * gamma[blockIdx.y] : (scalar)rho;
-
-  scalar moment_sums[MOMENT_SUMS] = {}, sums[WEIGHT_SUMS] = {};
-  for (Samples at(samples, channels, spatial); at.more(); at.next()) {
+// Over the samples of the block; writes their dx. FROM_BATCH: m and v are this batch's, and dm and dv known. Otherwise
+// moments are constants, dx needs no sum over the batch, and this pass takes step 1 along.
+__device__ inline void propagate(Samples at, const scalar* dy, const scalar* x, const Mixture& mixture,
+                                 const Normalization& by, scalar scale, scalar* dx, scalar (&moment_sums)[MOMENT_SUMS],
+                                 scalar (&sums)[WEIGHT_SUMS]) {
+  for (; at.more(); at.next()) {
     scalar sample = x[at.index()], dy_here = dy[at.index()];
     // The components' constants are read again for each sample: kept in registers they would push the sums out.
     asm volatile("" ::: "memory");
@@ -372,14 +390,93 @@ extern "C" __global__ void mixture_propagate(const scalar* dy, const scalar* x, 
     }
     dx[at.index()] = dsample;
   }
+}
+
+// Where the gradients go that the mixture receives through the weights, (K, C) each.
+struct MixtureGradients {
+  scalar *log_prior, *mean, *variance;
+
+  // dlog lambda_k = sum dl_k - 1/2 sum dlog w_k, dmu_k = sum dl_k u_k, ds_k = 1/2 (sum dl_k u_k^2 - sum dl_k / s_k).
+  // Of sum dlog w_k the direct part is gamma rho B_k, and what comes through the batch's moments is 0: their weighted
+  // deviations x - m_k and (x - m_k)^2 - v_k sum to 0. (The array code adds them up, and with samples beyond BOUND,
+  // which it cuts off, does not find 0.)
+  __device__ void store(unsigned i, double dlog_w, double dl, double dl_u, double dl_uu, scalar variance_) const {
+    log_prior[i] = dl - 0.5 * dlog_w;
+    mean[i] = dl_u;
+    variance[i] = 0.5 * (dl_uu - dl / variance_);
+  }
+};
+
+// All gradients of channels that a block has whole. Reads x and dy once, with the batch's moments twice; writes dx
+// once.
+extern "C" __global__ void mixture_backward(const scalar* dy, const scalar* x, const scalar* log_prior,
+                                            const scalar* mean, const scalar* variance, const scalar* moments_mean,
+                                            const scalar* moments_variance, const scalar* inverse_std,
+                                            const scalar* total, const scalar* alive, const scalar* gamma, scalar* dx,
+                                            scalar* dgamma, scalar* dbeta, scalar* dm, scalar* dv, scalar* dlog_prior,
+                                            scalar* dmean, scalar* dvariance, double rho, long long samples,
+                                            long long channels, long long spatial) {
+  __shared__ Mixture mixture;
+  __shared__ Normalization by;
+  __shared__ double of_moments[MOMENT_SUMS], of_weights[WEIGHT_SUMS];
+  const Samples at(samples, channels, spatial);
+  unsigned k = threadIdx.x, c = blockIdx.y, i = k * (unsigned)channels + c;
+  mixture.load(log_prior, mean, variance, channels);
+  by.load(i, moments_mean, inverse_std);
+  __syncthreads();
+  double scale = gamma ? rho * gamma[c] : rho;
+
+  scalar moment_sums[MOMENT_SUMS] = {}, sums[WEIGHT_SUMS] = {};
+  if (FROM_BATCH) {
+    sum_moments(at, dy, x, mixture, by, moment_sums);
+    block_sums(moment_sums, of_moments);
+    if (k < K)
+      by.load_gradients(i, moments_variance, total, alive, dm_of(scale, inverse_std[i], of_moments[A + k]),
+                        dv_of(scale, inverse_std[i], of_moments[B + k]));
+    __syncthreads();
+  }
+  propagate(at, dy, x, mixture, by, gamma ? (scalar)rho * gamma[c] : (scalar)rho, dx, moment_sums, sums);
+  if (!FROM_BATCH) block_sums(moment_sums, of_moments);
+  block_sums(sums, of_weights);
+
+  if (k < K) {
+    dm[i] = dm_of(scale, inverse_std[i], of_moments[A + k]);
+    dv[i] = dv_of(scale, inverse_std[i], of_moments[B + k]);
+    const MixtureGradients to = {dlog_prior, dmean, dvariance};
+    to.store(i, scale * of_moments[B + k], of_weights[DL + k], of_weights[DL_U + k], of_weights[DL_UU + k],
+             variance[i]);
+  }
+  if (k > 0) return;
+  double all_b = 0;
+  for (int j = 0; j < K; ++j) all_b += of_moments[B + j];
+  dgamma[c] = rho * all_b;
+  dbeta[c] = of_moments[DY];
+}
+
+// Of each part: reads x and dy once, writes dx once, and partial[0 ... 3 K - 1]; with fixed moments the sums of step 1,
+// too, partial[3 K ... 5 K].
+extern "C" __global__ void mixture_propagate(const scalar* dy, const scalar* x, const scalar* log_prior,
+                                             const scalar* mean, const scalar* variance, const scalar* moments_mean,
+                                             const scalar* moments_variance, const scalar* inverse_std,
+                                             const scalar* total, const scalar* alive, const scalar* dm,
+                                             const scalar* dv, const scalar* gamma, scalar* dx, double* partial,
+                                             double rho, long long samples, long long channels, long long spatial) {
+  __shared__ Mixture mixture;
+  __shared__ Normalization by;
+  unsigned i = threadIdx.x * (unsigned)channels + blockIdx.y;
+  mixture.load(log_prior, mean, variance, channels);
+  by.load(i, moments_mean, inverse_std);
+  if (FROM_BATCH && threadIdx.x < K) by.load_gradients(i, moments_variance, total, alive, dm[i], dv[i]);
+  __syncthreads();
+  scalar scale = gamma ? (scalar)rho * gamma[blockIdx.y] : (scalar)rho;
+
+  scalar moment_sums[MOMENT_SUMS] = {}, sums[WEIGHT_SUMS] = {};
+  propagate(Samples(samples, channels, spatial), dy, x, mixture, by, scale, dx, moment_sums, sums);
   store_sums(sums, partial, channels);
   if (!FROM_BATCH) store_sums(moment_sums, partial + (size_t)WEIGHT_SUMS * channels * gridDim.x, channels);
 }
 
-// Block (k, c) merges the parts: dlog lambda_k = sum dl_k - 1/2 sum dlog w_k, dmu_k = sum dl_k u_k,
-// ds_k = 1/2 (sum dl_k u_k^2 - sum dl_k / s_k). Of sum dlog w_k the direct part is gamma rho B_k, and what comes
-// through the batch's moments is 0: their weighted deviations x - m_k and (x - m_k)^2 - v_k sum to 0. (The array code
-// adds them up, and with samples beyond BOUND, which it cuts off, does not find 0.)
+// Block (k, c) merges the parts.
 extern "C" __global__ void mixture_propagate_merge(const double* partial, const double* moment_sums,
                                                    const scalar* variance, const scalar* gamma, scalar* dlog_prior,
                                                    scalar* dmean, scalar* dvariance, double rho, long long channels,
@@ -389,8 +486,6 @@ extern "C" __global__ void mixture_propagate_merge(const double* partial, const 
   double dl = sum_parts(partial, DL + k, c, channels, parts);
   double dl_u = sum_parts(partial, DL_U + k, c, channels, parts);
   double dl_uu = sum_parts(partial, DL_UU + k, c, channels, parts);
-  if (threadIdx.x > 0) return;
-  dlog_prior[i] = dl - 0.5 * dlog_w;
-  dmean[i] = dl_u;
-  dvariance[i] = 0.5 * (dl_uu - dl / variance[i]);
+  const MixtureGradients to = {dlog_prior, dmean, dvariance};
+  if (threadIdx.x == 0) to.store(i, dlog_w, dl, dl_u, dl_uu, variance[i]);
 }

@@ -1,11 +1,9 @@
-"""The transform of UAN and Mixture Normalization on a device: one kernel forward, three or four backward."""
+"""The transform of UAN and Mixture Normalization on a device: one kernel forward; one to four backward."""
 
 from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cuda.constraints import launch, like
-from uanref.kernels.cuda.launch import serves
 from uanref.kernels.cuda.mixture_launch import (
     MixtureArrays,
     MomentArrays,
@@ -44,8 +42,9 @@ def transform_backward(
 ) -> tuple[Array, ...]:
     """Serve :func:`uanref.norms.mixture_transform.transform_backward`.
 
-    With the batch's moments 5 array sizes and 4 kernels: dx needs sums over the whole batch first. With fixed moments
-    3 array sizes and 3 kernels.
+    With the batch's moments 5 array sizes: dx needs sums over the whole batch first. With fixed moments 3 array sizes.
+    One kernel where a block has a whole channel; where channels have several parts, 4 with the batch's moments and 3
+    with fixed ones.
     """
     if not serves_mixture(x, mixture):
         return NotImplemented
@@ -58,6 +57,18 @@ def transform_backward(
     dx: Array = xp.empty(x.shape, dtype=x.dtype)
     dgamma, dbeta = (xp.empty(channels, dtype=x.dtype) for _ in range(2))
     dm, dv, dlog_prior, dmean, dvariance = (xp.empty((components, channels), dtype=x.dtype) for _ in range(5))
+    if split == 1:
+        launch_mixture(
+            "mixture_backward",
+            x,
+            components,
+            grid,
+            *(dy, x, *mixture, mean, variance, inverse_std, total, alive, gamma_),
+            *(dx, dgamma, dbeta, dm, dv, dlog_prior, dmean, dvariance, float(rho), *counts),
+            from_batch=from_batch,
+        )
+        return dx, dgamma, dbeta, dm, dv, dlog_prior, dmean, dvariance
+
     partial = xp.empty((5 * components + 1, channels, split), dtype="float64")
     weight_sums, moment_sums = partial[: 3 * components], partial[3 * components :]
 
@@ -95,13 +106,3 @@ def transform_backward(
         *(weight_sums, moment_sums, mixture[2], gamma_, dlog_prior, dmean, dvariance, float(rho), channels, split),
     )
     return dx, dgamma, dbeta, dm, dv, dlog_prior, dmean, dvariance
-
-
-def where_alive(a: Array, alive: Array) -> Array:
-    """Serve :func:`uanref.norms.mixture_transform.where_alive`."""
-    if not serves(a, alive):
-        return NotImplemented
-    result: Array = backend.namespace(a, alive).empty(a.shape, dtype=a.dtype)
-    given = like(a, a), like(a, alive, alive.shape)
-    launch("where_alive", a.size, result, *given, result, a.shape[1], alive.shape[1], a.size)
-    return result
