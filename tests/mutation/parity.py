@@ -28,7 +28,7 @@ from mutation.gate import Outcome, Verdict
 from mutation.operators import Mutation
 from mutation.targets import Target, calls, functions, planted
 from uanref import backend, kernels
-from uanref.kernels.cpu import blocks, columns
+from uanref.kernels.cpu import blocks, columns, mixture_lanes
 from uanref.layers.pooling import max_pool
 from uanref.layers.window import Window
 from uanref.norms.mixture_moments import Moments
@@ -62,6 +62,7 @@ class Case(NamedTuple):
         layout: of the arrays in memory.
         device: ``"numpy"``, or ``"strict"`` for array code as a device runs it.
         large: several blocks, and several threads.
+        lane: numbers of a mixture's lane, or 0 for the usual ones.
         given: which of :data:`GIVEN`, or empty for the parity test's own arguments.
     """
 
@@ -72,6 +73,7 @@ class Case(NamedTuple):
     layout: str
     device: str = "numpy"
     large: bool = False
+    lane: int = 0
     given: str = ""
 
     @property
@@ -134,8 +136,11 @@ def _subnormal(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 
 
 def _hardly_alive(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    """Give the last component a weight of 1e-186, but posteriors that sum to less than the smallest normal number."""
-    return 1.0 + 1e-3 * rng.standard_normal((3, 1, 2)), _mixture(-600.0, 1.0 + 16.0), 1e-3
+    """Give the last component a weight of 1e-186, but posteriors that sum to less than the smallest normal number.
+
+    All samples are 0: such posteriors have few digits, and so have a dead component's moments, which nobody reads.
+    """
+    return np.zeros((3, 1, 2)), _mixture(-600.0, 16.0), 1e-3
 
 
 def _outlier(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
@@ -202,6 +207,20 @@ def _given() -> list[Case]:
 # --- all cases ---------------------------------------------------------------------------------------
 
 
+MIXTURES = (
+    "norms.mixture_moments.batch_moments",
+    "norms.mixture_transform.transform",
+    "norms.mixture_transform.transform_backward",
+)
+LANE = 16
+LANES = [  # rows of several samples and a rest, in two blocks; groups of channels, the last one smaller; long rows
+    Sizes(23, 2, 3, 3),
+    Sizes(9, 5, 6, 3),
+    Sizes(5, 3, 20, 2),
+    Sizes(24, 5, 1, 2),
+]
+
+
 @functools.cache
 def catalogue() -> list[Case]:
     """Return the cases, the same list in every process, small ones first."""
@@ -215,6 +234,8 @@ def catalogue() -> list[Case]:
         found.append(Case(path, sizes, 1, dtype, "C", large=True))
     for sizes, path in itertools.product((SMALL[0], LARGE[0], LARGE[2]), sorted(CASES)):
         found.append(Case(path, sizes, 1, "float64", "C", device="strict", large=True))
+    for sizes, dtype, path in itertools.product(LANES, ("float64", "float32"), MIXTURES):
+        found.append(Case(path, sizes, 1, dtype, next(layouts), large=True, lane=LANE))
     found.append(Case("layers.sums.sum_samples", LARGE[1], 1, "float64", "C", device="strict"))
     return [*found, *_given()]
 
@@ -254,6 +275,7 @@ def _assert_digits(case: Case) -> None:
 def surroundings(case: Case) -> Iterator[None]:
     """Cut large batches and give their blocks to two threads; :func:`mutation.cases.watched` besides."""
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES
+    lane, mixture_lanes.LANE = mixture_lanes.LANE, case.lane or mixture_lanes.LANE
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
         columns.DEVICE_COLUMN_BYTES = BLOCK_BYTES
@@ -262,6 +284,7 @@ def surroundings(case: Case) -> Iterator[None]:
             yield
     finally:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS, columns.DEVICE_COLUMN_BYTES = usual
+        mixture_lanes.LANE = lane
 
 
 @dataclass

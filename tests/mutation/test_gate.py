@@ -98,10 +98,10 @@ def test_backward_code_is_found_by_what_runs_in_backward_passes_alone():
         "kernels/cpu/columns.py: gradients_by_columns",
         "kernels/cpu/columns.py: gradients_by_correlation",
         "kernels/cpu/columns.py: add_columns",
-        "kernels/cpu/mixture_blocks.py: weights_backward",
+        "kernels/cpu/mixture_blocks.py: posterior_backward",
     } <= found
     # Both passes use these: a slip there changes the function itself, not its derivative.
-    both = {"norms/mixture_weights.py: weights", "kernels/cpu/mixture_blocks.py: weights"}
+    both = {"norms/mixture_weights.py: weights", "kernels/cpu/mixture_blocks.py: posterior"}
     assert not {"layers/conv.py: columns", *both} & found
     # These only say that a subclass must define them.
     assert not {"layers/layer.py: Layer.backward", "losses.py: Loss.backward"} & found

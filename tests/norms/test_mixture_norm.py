@@ -589,17 +589,17 @@ MISTAKES = {
 
 # The same for the versions; what stands in the layer is one text, with and without them.
 CPU_MISTAKES = {
-    "moments' dx dropped": (CPU_TRANSFORM, "            out += dx_moments\n", ""),
-    "moments' dlog w dropped": (CPU_TRANSFORM, "            dlog_w += dlog_w_moments\n", ""),
-    "posterior constant in x": (CPU_TRANSFORM, "        out += dx_weights\n", ""),
-    "direct path's inverse_std": (CPU_TRANSFORM, "        g_w_i *= inverse_std_\n", ""),
-    "divisor W_k missing": (CPU_TRANSFORM, "share = moments.alive / (moments.total + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
+    "moments' dx dropped": (CPU_TRANSFORM, "dx_k += dlog_w\n", "xp.multiply(dy_b, part.constant(direct_, dy_b), out=dx_k)\n"),  # noqa: E501
+    "moments' dlog w dropped": (CPU_TRANSFORM, "            dlog_w -= part.constant(dv_v_, dy_b)\n", "            xp.multiply(dy_b, part.constant(direct_, dy_b), out=dlog_w)\n            dlog_w *= spare\n"),  # noqa: E501
+    "posterior constant in x": (CPU_BLOCKS, "    dx_k -= dl_u\n", ""),
+    "direct path's inverse_std": (CPU_TRANSFORM, "direct = scale * moments.inverse_std /", "direct = scale /"),
+    "divisor W_k missing": (CPU_TRANSFORM, "share = moments.alive / (moments.total * batch.root_prior + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
     "dm's sign": (CPU_TRANSFORM, "dm = -scale", "dm = scale"),
     "dv's half": (CPU_TRANSFORM, "dv = -0.5 * scale", "dv = -1.0 * scale"),
     "dgamma without rho": (CPU_TRANSFORM, "dgamma = rho * b.sum(axis=0)", "dgamma = b.sum(axis=0)"),
-    "softmax's second term dropped": (CPU_BLOCKS, "    dlog_w -= w\n", ""),
-    "tau taken for w": (CPU_BLOCKS, "    w *= mixture.root_prior_  # tau\n", ""),
-    "precision missing": (CPU_BLOCKS, "    u *= mixture.precision_\n", ""),
+    "softmax's second term dropped": (CPU_BLOCKS, "        dl -= tau * dl.sum(axis=0)\n", ""),
+    "tau taken for w": (CPU_TRANSFORM, "direct = scale * moments.inverse_std / batch.root_prior", "direct = scale * moments.inverse_std"),  # noqa: E501
+    "precision missing": (CPU_BLOCKS, "    u *= precision\n", ""),
 }  # fmt: skip
 
 

@@ -118,46 +118,46 @@ UAN_MISTAKES = {
 
 CPU_UAN_MISTAKES = {
     # posterior and weights
-    "posterior constant": (CPU_BLOCKS, "    return dx, dlog_prior, dmean, dvariance\n\n\ndef _bounded(", "    return 0 * dx, 0 * dlog_prior, 0 * dmean, 0 * dvariance\n\n\ndef _bounded("),  # noqa: E501
-    "posterior constant in x": (CPU_BLOCKS, "dx = -dl_u.sum(axis=0)", "dx = 0 * dl_u.sum(axis=0)"),
-    "posterior's dx sign": (CPU_BLOCKS, "dx = -dl_u.sum(axis=0)", "dx = dl_u.sum(axis=0)"),
-    "softmax's second term dropped": (CPU_BLOCKS, "    dlog_w -= w\n", ""),
-    "softmax's second term's sign": (CPU_BLOCKS, "    dlog_w -= w\n", "    dlog_w += w\n"),
-    "tau taken for w": (CPU_BLOCKS, "    w *= mixture.root_prior_  # tau\n", ""),
-    "prior gradient dropped": (CPU_BLOCKS, "dlog_prior += dl_sum", "dlog_prior += 0 * dl_sum"),
-    "sqrt(lambda) constant": (CPU_BLOCKS, "dlog_prior = -0.5 * sum", "dlog_prior = 0.0 * sum"),
-    "lambda instead of sqrt(lambda)": (CPU_BLOCKS, "dlog_prior = -0.5 * sum", "dlog_prior = -1.0 * sum"),
-    "sign of sqrt(lambda)": (CPU_BLOCKS, "dlog_prior = -0.5 * sum", "dlog_prior = 0.5 * sum"),
-    "precision missing": (CPU_BLOCKS, "    u *= mixture.precision_\n", ""),
-    "variance's half missing": (CPU_BLOCKS, "dvariance = 0.5 * (", "dvariance = 1.0 * ("),
-    "variance's log-determinant dropped": (CPU_BLOCKS, " - dl_sum / mixture.variance)", ")"),
-    "variance's log-determinant's sign": (CPU_BLOCKS, " - dl_sum / mixture.variance)", " + dl_sum / mixture.variance)"),
+    "posterior constant": (CPU_BLOCKS, "    dl_sum = part.sums(dl)", "    dl *= 0.0\n    dl_sum = part.sums(dl)"),
+    "posterior constant in x": (CPU_BLOCKS, "    dx_k -= dl_u\n", ""),
+    "posterior's dx sign": (CPU_BLOCKS, "dx_k -= dl_u", "dx_k += dl_u"),
+    "softmax's second term dropped": (CPU_BLOCKS, "        dl -= spare\n", ""),
+    "softmax's second term's sign": (CPU_BLOCKS, "dl -= spare", "dl += spare"),
+    "tau taken for w": (CPU_TRANSFORM, "direct = scale * moments.inverse_std / batch.root_prior", "direct = scale * moments.inverse_std"),  # noqa: E501
+    "prior gradient dropped": (CPU_TRANSFORM, "dl_sum - 0.5 * dlog_w_sum", "0.0 * dl_sum - 0.5 * dlog_w_sum"),
+    "sqrt(lambda) constant": (CPU_TRANSFORM, " - 0.5 * dlog_w_sum", " - 0.0 * dlog_w_sum"),
+    "lambda instead of sqrt(lambda)": (CPU_TRANSFORM, " - 0.5 * dlog_w_sum", " - 1.0 * dlog_w_sum"),
+    "sign of sqrt(lambda)": (CPU_TRANSFORM, " - 0.5 * dlog_w_sum", " + 0.5 * dlog_w_sum"),
+    "precision missing": (CPU_BLOCKS, "    u *= precision\n", ""),
+    "variance's half missing": (CPU_BLOCKS, "0.5 * (part.sums(dl_u)", "1.0 * (part.sums(dl_u)"),
+    "variance's log-determinant dropped": (CPU_BLOCKS, " - dl_sum / variance)", ")"),
+    "variance's log-determinant's sign": (CPU_BLOCKS, " - dl_sum / variance)", " + dl_sum / variance)"),
     "variance's square dropped": (CPU_BLOCKS, "    dl_u *= u\n", ""),
     # weighted moments
-    "moments' mean path dropped": (CPU_BLOCKS, "xp.add(dx_k, dmean, out=dlog_w)", "xp.add(dx_k, 0.0, out=dlog_w)"),
-    "moments' variance path halved in x": (CPU_BLOCKS, "dx_k += dlog_w  #", "dx_k[...] = dlog_w  #"),
-    "moments' v_k dropped": (CPU_BLOCKS, "    dlog_w -= dvariance * variance\n", ""),
-    "moments' v_k's sign": (CPU_BLOCKS, "dlog_w -= dvariance * variance", "dlog_w += dvariance * variance"),
-    "moments' weight dropped in x": (CPU_BLOCKS, "    dx_k *= w\n", ""),
-    "moments' weight dropped in log w": (CPU_BLOCKS, "    dlog_w *= w\n", ""),
+    "moments' mean path dropped": (CPU_TRANSFORM, "            dlog_w += part.constant(dm_, dy_b)\n", ""),
+    "moments' variance path halved in x": (CPU_TRANSFORM, "dx_k += dlog_w\n", "dx_k[...] = dlog_w\n"),
+    "moments' v_k dropped": (CPU_TRANSFORM, "            dlog_w -= part.constant(dv_v_, dy_b)\n", ""),
+    "moments' v_k's sign": (CPU_TRANSFORM, "dlog_w -= part.constant(dv_v_", "dlog_w += part.constant(dv_v_"),
+    "moments' weight dropped in x": (CPU_TRANSFORM, "            dx_k *= tau\n", ""),
+    "moments' weight dropped in log w": (CPU_TRANSFORM, "        dlog_w *= tau\n", ""),
     # component normalization
-    "moments constant": (CPU_TRANSFORM, "        if from_batch:\n", "        if False:\n"),
-    "moments' dx dropped": (CPU_TRANSFORM, "            out += dx_moments\n", ""),
-    "moments' dlog w dropped": (CPU_TRANSFORM, "            dlog_w += dlog_w_moments\n", ""),
-    "direct path's inverse_std": (CPU_TRANSFORM, "        g_w_i *= inverse_std_\n", ""),
-    "direct path dropped": (CPU_TRANSFORM, "g_w_i.sum(axis=0, out=out)", "out[...] = 0.0"),
-    "weights' dx dropped": (CPU_TRANSFORM, "        out += dx_weights\n", ""),
-    "gamma missing": (CPU_TRANSFORM, "else per_channel(rho * gamma, spatial)", "else rho"),
-    "rho missing": (CPU_TRANSFORM, "else per_channel(rho * gamma, spatial)", "else per_channel(gamma, spatial)"),
-    "gamma missing in the moments": (CPU_TRANSFORM, "scale = rho if gamma is None else rho * gamma", "scale = rho"),
+    "moments constant": (CPU_TRANSFORM, "        if from_batch:\n            dlog_w", "        if False:\n            dlog_w"),  # noqa: E501
+    "moments' dx dropped": (CPU_TRANSFORM, "dx_k += dlog_w\n", "xp.multiply(dy_b, part.constant(direct_, dy_b), out=dx_k)\n"),  # noqa: E501
+    "moments' dlog w dropped": (CPU_TRANSFORM, "            dlog_w -= part.constant(dv_v_, dy_b)\n", "            xp.multiply(dy_b, part.constant(direct_, dy_b), out=dlog_w)\n            dlog_w *= spare\n"),  # noqa: E501
+    "direct path's inverse_std": (CPU_TRANSFORM, "direct = scale * moments.inverse_std /", "direct = scale /"),
+    "direct path dropped": (CPU_TRANSFORM, "xp.multiply(dy_b, part.constant(direct_, dy_b), out=dlog_w)", "dlog_w[...] = 0.0"),  # noqa: E501
+    "weights' dx dropped": (CPU_TRANSFORM, "tau, buffers, quadratic_)", "tau, [dlog_w, dx_k.copy(), spare], quadratic_)"),  # noqa: E501
+    "gamma missing": (CPU_TRANSFORM, "direct = scale * moments", "direct = rho * moments"),
+    "rho missing": (CPU_TRANSFORM, "direct = scale * moments", "direct = scale / rho * moments"),
+    "gamma missing in the moments": (CPU_TRANSFORM, "dm = -scale *", "dm = -rho *"),
     "dm's sign": (CPU_TRANSFORM, "dm = -scale", "dm = scale"),
     "dm without inverse_std": (CPU_TRANSFORM, "dm = -scale * moments.inverse_std * a", "dm = -scale * a"),
     "dv's half": (CPU_TRANSFORM, "dv = -0.5 * scale", "dv = -1.0 * scale"),
     "dv's sign": (CPU_TRANSFORM, "dv = -0.5 * scale", "dv = 0.5 * scale"),
     "dv with one inverse_std": (CPU_TRANSFORM, "scale * moments.inverse_std * moments.inverse_std * b", "scale * moments.inverse_std * b"),  # noqa: E501
-    "divisor W_k missing": (CPU_TRANSFORM, "share = moments.alive / (moments.total + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
+    "divisor W_k missing": (CPU_TRANSFORM, "share = moments.alive / (moments.total * batch.root_prior + (1.0 - moments.alive))", "share = moments.alive"),  # noqa: E501
     "dgamma without rho": (CPU_TRANSFORM, "dgamma = rho * b.sum(axis=0)", "dgamma = b.sum(axis=0)"),
-    "dgamma without inverse_std": (CPU_TRANSFORM, "dy.dtype) * moments.inverse_std  # (K, C)", "dy.dtype)  # (K, C)"),
+    "dgamma without inverse_std": (CPU_TRANSFORM, "b / batch.root_prior * moments.inverse_std", "b / batch.root_prior"),
 }  # fmt: skip
 
 # The layer hands gradients out and goes back through the constraints: one text, with and without versions.

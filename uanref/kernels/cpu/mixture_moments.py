@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from uanref import backend
 from uanref.backend import Array
-from uanref.kernels.cpu.blocks import Scratch, walk
 from uanref.kernels.cpu.merging import merge_moments
-from uanref.kernels.cpu.mixture_blocks import Constants, MixtureArrays, blocks_of, weighted_moments, weights
+from uanref.kernels.cpu.mixture_blocks import Batch, MixtureArrays, posterior, weighted_moments
+from uanref.kernels.cpu.mixture_lanes import Part, joined
 
 
 def batch_moments(x: Array, mixture: MixtureArrays, eps: float) -> tuple[Array, Array, Array, Array, Array]:
     """Serve :func:`uanref.norms.mixture_moments.batch_moments`."""
-    constants = Constants(mixture, x.shape[2])
+    batch = Batch(x, mixture)
 
-    def task(block: slice, scratch: Scratch) -> tuple[Array, Array, Array]:
-        part = x[block]
-        return weighted_moments(part, weights(part, constants, scratch), scratch)
+    def task(part: Part) -> tuple[Array, Array, Array]:
+        return weighted_moments(part, batch, part.samples(x), posterior(part, batch))
 
-    parts = walk(task, blocks_of(x, mixture), x.size)
-    total, mean, variance = merge_moments(parts, x.dtype)
-    alive = (constants.root_prior * total >= backend.tiny(x.dtype)).astype(x.dtype)  # S_k = sum_m tau_k
+    merged = [merge_moments(parts, x.dtype) for parts in batch.lanes.walk(task)]
+    total, mean, variance = (joined([found[i] for found in merged]) for i in range(3))
+    alive = (batch.root_prior * total >= backend.tiny(x.dtype)).astype(x.dtype)  # S_k = sum_m tau_k
     # A dead component's variance is 0, and eps may be 0: it is divided by 1.
     inverse_std = alive / backend.namespace(x).sqrt(variance + eps + (1.0 - alive))
+    batch.keep(inverse_std)
     return mean, variance, inverse_std, total, alive
