@@ -197,9 +197,9 @@ def _subnormal(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
 def _hardly_alive(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     """Give the last component a weight of 1e-186, but posteriors that sum to less than the smallest normal number.
 
-    All samples are alike: such posteriors have few digits, and moments that nobody reads of a dead component too.
+    All samples are 0: such posteriors have few digits, and so have a dead component's moments, which nobody reads.
     """
-    return np.ones((3, 1, 2)), _mixture(-600.0, 1.0 + 16.0), 1e-3
+    return np.zeros((3, 1, 2)), _mixture(-600.0, 16.0), 1e-3
 
 
 def _outlier(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
