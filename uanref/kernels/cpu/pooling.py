@@ -82,8 +82,8 @@ def _copy(z: Array, name: str, scratch: Scratch) -> Array:
 def _largest(of: list[Array], out: Array) -> Array:
     """Return the largest of several numbers each, in ``out``; later arrays may be shorter."""
     xp, (largest, *others) = backend.namespace(out), of
-    if not others:
-        out[...] = largest
+    shorter = others[0].size if others else 0
+    out[shorter:] = largest[shorter:]  # of no window, or all there is; never what happens to be in memory
     for other in others:
         largest = xp.maximum(largest[: other.size], other, out=out[: other.size])
     return out
