@@ -17,13 +17,8 @@ Window: TypeAlias = Any
 """A :class:`uanref.layers.window.Window`, of dilation 1."""
 
 
-class _Kept(threading.local):
-    """Each thread's buffers for small images, a few MiB at most: fresh memory would cost as much as the arithmetic."""
-
-    scratch: Scratch | None = None
-
-
-_kept = _Kept()
+_kept = threading.local()
+"""Each thread's buffers for small images, a few MiB at most: fresh memory would cost as much as the arithmetic."""
 NUMBERS = 8
 """So many times its pixels a sample takes on both ways, for blocks that stay in the second-level cache."""
 
@@ -82,8 +77,8 @@ def _copy(z: Array, name: str, scratch: Scratch) -> Array:
 def _largest(of: list[Array], out: Array) -> Array:
     """Return the largest of several numbers each, in ``out``; later arrays may be shorter."""
     xp, (largest, *others) = backend.namespace(out), of
-    if not others:
-        out[...] = largest
+    shorter = others[0].size if others else 0
+    out[shorter:] = largest[shorter:]  # of no window, or all there is; never what happens to be in memory
     for other in others:
         largest = xp.maximum(largest[: other.size], other, out=out[: other.size])
     return out
@@ -156,5 +151,4 @@ def _each(task: Callable[[slice, Scratch], None], x: Array) -> None:
     if len(blocks) > 1:
         walk(task, blocks, x.size)
     else:
-        _kept.scratch = _kept.scratch or Scratch()
-        task(blocks[0], _kept.scratch)
+        task(blocks[0], vars(_kept).setdefault(backend.name_of(x), Scratch()))
