@@ -199,6 +199,7 @@ def _uans() -> list[DeviceCase]:
 
     return [
         _layer("UAN, several parts", uan, _normal(SEVERAL_PARTS)),
+        _layer("UAN, no affine, several parts", lambda: uan(affine=False), _normal(SEVERAL_PARTS)),
         _layer("UAN, many parts", lambda: uan(1), _normal(MANY_PARTS), chunk=launch.THREADS),
         _layer("UAN learned, several parts", learned, _normal(SEVERAL_PARTS)),
         _layer("UAN learned, many parts", lambda: learned(1), _normal(MANY_PARTS), chunk=launch.THREADS),
