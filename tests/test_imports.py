@@ -37,7 +37,7 @@ ASIDE = {
     "models": {"factories", "own_code"},
     "factories": {"own_code"},
     "own_sending": {"own_code", "factories"},
-    "bench": {"verify"},
+    "bench": {"verify", "plots"},
     "experiments": {"plots"},
     "npz": {"files", "backend"},
     "machine": {"backend", "diagnosis"},

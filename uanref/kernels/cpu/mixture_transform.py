@@ -88,7 +88,9 @@ def transform_backward(
         dlog_w, dx_k, spare = buffers = part.buffers("propagate", 3, (batch.components, *near_x.shape), x)
         # 2. Directly: g i_k, times tau_k for dx, times tau_k (x - m_k) for d log w_k.
         xp.multiply(dy_b, part.constant(direct_, dy_b), out=dlog_w)
-        xp.subtract(near_x, part.constant(mean_, near_x), out=spare)
+        # What is infinite shows in dx; the batch's moments have shown it before.
+        seen = near_x if from_batch else part.samples(x)
+        xp.subtract(seen, part.constant(mean_, seen), out=spare)
         # 3. Through the batch's moments: dm_k + 2 dv_k (x - m_k) and dm_k (x - m_k) + dv_k ((x - m_k)^2 - v_k).
         if from_batch:
             dlog_w += part.constant(dm_, dy_b)
