@@ -255,6 +255,7 @@ GIVEN: dict[str, Draw] = {
     "a window wider than the image": _pooled(Window((4, 4), (1, 1), (1, 1), (2, 2, 2, 2)), 1, 1),
     "windows that end before the image": _pooled(Window((3, 3), (3, 3), (1, 1), (1, 1, 1, 1)), 6, 6),
     "wide windows in wider steps": _pooled(Window((1, 3), (2, 3), (1, 1), (0, 0, 0, 0)), 4, 6),
+    "pixels around": lambda rng, s: (rng.standard_normal((2, 2, 5, 5)), Window((3, 3), (2, 2), (1, 1), (1, 1, 1, 1))),
     "a subnormal weight": _subnormal,
     "hardly alive": _hardly_alive,
     "hardly any prior": _hardly_any_prior,
@@ -299,6 +300,7 @@ def _given() -> list[Case]:
         found.append(Case("norms.standardize.channel_moments", small, 0, "float32", "C", given=given))
     for path, t, large in itertools.product(CHOSEN, types, (False, True)):
         found.append(Case(path, small, 0, t, "C", large=large, given=f"neither finite nor zero, {path}"))
+    found.append(Case("layers.pooling.max_pool", small, 0, "float64", "C", given="pixels around"))
     for name, (path, _) in DIGITS_KEPT.items():
         found.append(Case(path, small, 0, "float32", "C", given=f"every digit, {name}"))
     for path, sizes in itertools.product(CORRECTED, (Sizes(3, 2, 700, 3), Sizes(5, 4, 40, 2))):
