@@ -19,6 +19,7 @@ from uanref.bench.peers import Cannot, Peer
 from uanref.bench.timing import Contest, Task, Timing, measure, peak_bytes
 from uanref.bench.work import Material, Work
 from uanref.layers.base import count
+from uanref.reasons import named
 from uanref.verify.versions import running, wanted
 
 MEGABYTE = 1e6
@@ -178,8 +179,7 @@ def _row(
         except Cannot as reason:
             return Row(**row, note=str(reason))
         except Exception as error:  # somebody else's code
-            first = (str(error).strip().splitlines() or [""])[0][:200]
-            return Row(**row, note=f"{peer_name} failed ({type(error).__name__}: {first}).")
+            return Row(**row, note=f"{peer_name} failed ({named(error, 200)}).")
         stack.enter_context(running(version))
         mine = ours.task(_with(given, what), what, given)
         if case.beside is not None:

@@ -71,10 +71,11 @@ def bench(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how fast layers and training steps are, beside other libraries in the same process.
+    """Measure how fast layers and training steps are.
 
-    Both sides take turns, forward and backward together; the table has medians, the ratio with its spread, memory, and
-    the rate beside what this machine can do. With --backend cupy: beside the GPU's copy bandwidth instead.
+    Beside other libraries, in the same process: both sides take turns, forward and backward together; the table has
+    medians, the ratio with its spread, memory, and the rate beside what this machine can do. With --backend cupy:
+    beside the GPU's copy bandwidth instead.
     """
     from uanref.backend import require
 

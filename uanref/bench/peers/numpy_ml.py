@@ -32,6 +32,9 @@ class NumpyML(Peer):
         """Return ``numpy_ml.neural_nets``, without the rest of the package, which wants more than is installed.
 
         It takes ``Hashable`` from where Python 3.10 removed it; that is put back for the import.
+
+        Raises:
+            ModuleNotFoundError: numpy-ml is not installed.
         """
         if "numpy_ml" not in sys.modules:
             spec = importlib.util.find_spec("numpy_ml")
