@@ -14,11 +14,11 @@ import numpy as np
 from uanref import backend, gradcheck
 from uanref.backend import Array
 from uanref.gradcheck import LossLayer
-from uanref.kernels.cpu import blocks, planes, rectifier, sums
+from uanref.kernels.cpu import blocks, gelu, planes, pooling, rectifier, sums
 from uanref.layers.base import Layer
 from uanref.layers.conv import Conv2d
 from uanref.layers.linear import Linear
-from uanref.layers.pooling import MaxPool2d
+from uanref.layers.pooling import AvgPool2d, MaxPool2d
 from uanref.losses import SoftmaxCrossEntropy
 from uanref.norms.batch import BatchNorm
 from uanref.norms.group import GroupNorm
@@ -78,6 +78,17 @@ def _more() -> list[Case]:
     return [
         case("Linear, called twice", lambda: Twice(Linear(4, 3, dtype="float64")), 5, 4),
         case("MaxPool2d 2 x 4 with ties", lambda: Twins(MaxPool2d((2, 4))), 2, 3, 4, 4),
+        # Windows that overlap down or across, leave pixels out, end before the image, or tile it in another shape.
+        case("MaxPool2d 3 x 2, stride 2 x 3", lambda: MaxPool2d((3, 2), (2, 3)), 2, 3, 7, 8),
+        case("MaxPool2d 2 x 3, stride 3 x 2", lambda: MaxPool2d((2, 3), (3, 2)), 2, 3, 8, 7),
+        case("MaxPool2d 3, stride 2", lambda: MaxPool2d(3, 2), 2, 2, 7, 7),
+        case("MaxPool2d 1 x 2, stride 2 x 2", lambda: MaxPool2d((1, 2), (2, 2)), 2, 2, 4, 6),
+        case("MaxPool2d 3 x 3, padding 1, stride 2 x 1", lambda: MaxPool2d(3, (2, 1), padding=1), 2, 2, 6, 9),
+        case("MaxPool2d 4, stride 1", lambda: MaxPool2d(4, 1), 2, 2, 5, 5),
+        case("MaxPool2d 4, stride 1, with ties", lambda: Twins(MaxPool2d((4, 9), 1)), 2, 2, 5, 5),
+        case("AvgPool2d 3 x 2", lambda: AvgPool2d((3, 2)), 2, 3, 6, 4),
+        case("AvgPool2d 2 x 3", lambda: AvgPool2d((2, 3)), 2, 3, 4, 6),
+        case("AvgPool2d 3 x 2, stride 2", lambda: AvgPool2d((3, 2), 2), 2, 3, 7, 6),
         Case("MaxPool2d, maxima of 0 at the edge", lambda: MaxPool2d(2, padding=1), _negative_but_for_a_corner(), ""),
         # 64 positions and more are multiplied sample by sample.
         case("Conv2d 3x3, 72 positions", lambda: Conv2d(2, 3, 3, padding=1, dtype="float64"), 3, 2, 9, 8),
@@ -279,14 +290,14 @@ def outputs(case: Case) -> Array:
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
     """Let the definitions run or the versions, cut the batch if the case says so, and see to :func:`watched`."""
-    usual = blocks.BLOCK_SAMPLES, rectifier.RUN
+    usual = blocks.BLOCK_SAMPLES, rectifier.RUN, gelu.PRODUCTS
     if case.way == "cut":
-        blocks.BLOCK_SAMPLES, rectifier.RUN = 1, 5
+        blocks.BLOCK_SAMPLES, rectifier.RUN, gelu.PRODUCTS = 1, 5, 5
     try:
         with backend.plain(case.way == "plain"), backend.limit_threads(1), watched():
             yield
     finally:
-        blocks.BLOCK_SAMPLES, rectifier.RUN = usual
+        blocks.BLOCK_SAMPLES, rectifier.RUN, gelu.PRODUCTS = usual
 
 
 @contextlib.contextmanager
@@ -308,6 +319,7 @@ def forget() -> None:
     planes.planes_for.cache_clear()
     planes._fits.cache_clear()
     blocks._thread.__dict__.clear()
+    pooling._kept.__dict__.clear()
 
 
 def _poisoned(empty: Any) -> Callable[..., Array]:
