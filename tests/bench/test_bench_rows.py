@@ -112,7 +112,7 @@ def test_what_a_peer_cannot_do_becomes_a_note(tiny: None) -> None:
     rows = list(suite.run(repeats=1, peers=fakes, names=["conv-16-32", "batchnorm", "uan"]))
     conv, _, norm, _, uan, _ = rows
     assert norm.peer_peak_mb == pytest.approx(0.8, abs=0.01)
-    assert conv.note == "fake failed (OSError: no compiler)."
+    assert conv.note == "fake failed (OSError: no compiler and more)."
     assert uan.note == "Fake has no operations for UAN's formula."
     assert conv.ours_ms is uan.ours_ms is None
     assert [row.peer for row in rows] == ["fake", "second"] * 3

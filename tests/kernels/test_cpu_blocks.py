@@ -111,6 +111,7 @@ def test_a_walk_inside_a_walk_has_buffers_of_its_own() -> None:
 
 
 def test_buffers_of_both_backends_are_apart() -> None:
+    pytest.importorskip("cupy", reason="CuPy is not installed")
     scratch = cpu.Scratch()
     with opened("strict") as device:
         there = scratch("a", (3,), backend.to_device(np.zeros(1), device.backend))

@@ -111,7 +111,9 @@ def test_backward_code_is_found_by_what_runs_in_backward_passes_alone():
 def test_each_text_is_judged_where_it_runs():
     for target, numbers in gate.plan().targets.items():
         ways = {gate.catalogue()[i].way for i in numbers}
-        assert ways == ({"cut", "whole"} if target.is_version else {"plain"}), target
+        # No case is as long as one of ReLU's runs, but where runs are cut.
+        versions = {"cut"} if target == Target("kernels/cpu/rectifier.py", "relu_backward") else {"cut", "whole"}
+        assert ways == (versions if target.is_version else {"plain"}), target
 
 
 def test_the_settings_of_a_case_hold_inside_it_alone():
@@ -227,9 +229,9 @@ def test_listed_slips_exist_and_have_reasons():
 @pytest.mark.parametrize(
     ("name", "old", "new", "status"),
     [
-        ("normalize", "out *= scale_", "pass", "failed"),
-        ("normalize", "out += beta_", "out += beta_.T.T", "survived"),
-        ("normalize", "out *= scale_", "out *= no_such_name", "raised"),
+        ("normalize", "out += shift_", "pass", "failed"),
+        ("normalize", "out += shift_", "out += shift_.T.T", "survived"),
+        ("normalize", "out += shift_", "out += no_such_name", "raised"),
     ],
 )
 def test_a_slip_in_a_version_makes_it_differ_from_its_definition(name, old, new, status):
