@@ -189,7 +189,7 @@ def test_pages_fit_and_formulas_are_set(site, driver, width):
         if '"Network.requestWillBeSent"' in entry["message"]
     ]
     assert asked
-    assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:"))]
+    assert not [address for address in asked if not address.startswith(browser.LOCAL)]
     assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 

@@ -156,7 +156,7 @@ def page(shared: Page) -> Iterator[Page]:
     sent = [json.loads(entry["message"])["message"] for entry in shared.driver.get_log("performance")]
     requested = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
     assert requested, "the log must at least hold the page itself"
-    assert all(url.startswith(("file://", "data:,")) for url in requested), requested
+    assert all(url.startswith(browser.LOCAL) for url in requested), requested
     assert all(url.endswith(".html") for url in requested if url.startswith("file:")), requested
     sockets = [event for event in sent if "webSocket" in event["method"] or "webTransport" in event["method"]]
     assert not sockets

@@ -26,6 +26,9 @@ QUIET = (
 )
 """Without a window, and without anything that Chromium says to its makers by itself."""
 
+LOCAL = ("file:", "data:", "blob:", "chrome:")
+"""What requests for no network begin with; ``chrome:`` are the browser's own pages, such as a new tab's."""
+
 
 def chromium() -> str | None:
     """Return Chromium's path, None where it is not installed."""
