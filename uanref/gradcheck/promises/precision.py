@@ -16,6 +16,7 @@ EPS = float(np.finfo("float32").eps)
 FURTHER = 64  # last digits: rounding of inputs that differ in one alone is often the same; so far apart it is not
 LAST_DIGITS = 64.0  # sums, exponentials and cancelled terms round more than once
 AMPLIFIED = 2e-4  # what rounding may grow to where it is no systematic error
+CANCELLED = 1e-12  # and what is 0 in float64
 SYSTEMATIC = 4.0  # an error is systematic where its mean exceeds so many of its standard deviations
 
 
@@ -27,6 +28,8 @@ def single_precision(subject: Subject) -> str:
     Layers that cancel or amplify round more. So an error beyond that is accepted up to 2e-4 of an ordinary value if
     it looks like rounding: if it is scattered and not systematic, over four inputs that differ in the last digit,
     or else over sixteen that differ in the last six bits: rounding takes another course there, a wrong term does not.
+    A result that is 0 in float64, at all entries and inputs, is a difference of equal terms (dx where each sample has
+    a component of its own, say): what is left of them in float32 may have the same sign each time.
     """
     draw = np.random.default_rng([subject.seed, 0xF32])
     layer = subject.new().to("float32")
@@ -85,10 +88,13 @@ def _excess(subject: Subject, name: str, results: list[Both]) -> Array:
 
 
 def _scattered(subject: Subject, name: str, results: list[Both]) -> Array:
-    """Return where the error is small and of no preferred sign, as rounding is."""
-    error = _errors(name, results)
-    small = abs(error).max(axis=0) <= AMPLIFIED * _ordinary(subject, name, results)
-    scattered: Array = small & (abs(error.mean(axis=0)) <= SYSTEMATIC * error.std(axis=0))
+    """Return where the error is small and of no preferred sign, as rounding is; or small, and all that there is."""
+    error, ordinary = _errors(name, results), _ordinary(subject, name, results)
+    small = abs(error).max(axis=0) <= AMPLIFIED * ordinary
+    cancelled = (
+        max(float(abs(expected.arrays[name]).max(initial=0.0)) for expected, _ in results) <= CANCELLED * ordinary
+    )
+    scattered: Array = small & (cancelled | (abs(error.mean(axis=0)) <= SYSTEMATIC * error.std(axis=0)))
     return scattered
 
 
