@@ -228,12 +228,21 @@ def test_signals_while_the_results_are_written_and_drawn(tmp_path, seconds):
     report("signals at the end", tried, faults)
 
 
-def test_a_worker_is_killed(tmp_path, seconds):
+def test_a_worker_is_killed(tmp_path):
     rng, faults, tried, hits = random.Random(2), [], 8, 0
+
+    def with_workers(folder):
+        comparison = Comparison(folder, "--out", "r", "--jobs", "2", "--epochs", "10")
+        comparison.until(lambda: len(comparison.workers()) == 2)
+        return comparison
+
+    undisturbed, start = with_workers(tmp_path / "undisturbed"), time.monotonic()
+    undisturbed.until(lambda: not undisturbed.workers())
+    lifetime = time.monotonic() - start
+    assert undisturbed.wait() == 0, undisturbed.err
     for i in range(tried):
-        comparison = Comparison(tmp_path / str(i), "--out", "r", "--jobs", "2")
-        comparison.until(lambda one=comparison: len(one.workers()) == 2)
-        time.sleep(rng.uniform(0.0, 0.5 * seconds))
+        comparison = with_workers(tmp_path / str(i))
+        time.sleep(rng.uniform(0.0, 0.8 * lifetime))
         if pids := comparison.workers():
             hits += 1
             with contextlib.suppress(ProcessLookupError):

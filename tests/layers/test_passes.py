@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import pickle
 import subprocess
@@ -90,11 +91,12 @@ class TestThreads:
         expected = {0: alone.backward(X)}
         alone.eval().forward(other)
         expected[1] = alone.backward(X)
+        same = contextvars.copy_context().run  # definitions there as well, where it is they that this thread tests
         with ThreadPoolExecutor(1) as pool:
             layer.forward(X)
-            pool.submit(layer.eval().forward, other).result()
+            pool.submit(same, layer.eval().forward, other).result()
             for which in order:
-                found[which] = layer.backward(X) if which == 0 else pool.submit(layer.backward, X).result()
+                found[which] = layer.backward(X) if which == 0 else pool.submit(same, layer.backward, X).result()
         for which in order:
             np.testing.assert_array_equal(found[which], expected[which])
         assert all(not each._pending for _, each in layer.modules())

@@ -318,6 +318,7 @@ def forget() -> None:
     sums._ones.cache_clear()
     planes.planes_for.cache_clear()
     planes._fits.cache_clear()
+    gelu._numbers.cache_clear()
     blocks._thread.__dict__.clear()
     pooling._kept.__dict__.clear()
 

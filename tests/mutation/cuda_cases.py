@@ -212,12 +212,12 @@ def _uans() -> list[DeviceCase]:
         _layer("UAN, a dead component's prior", lambda: _with_prior(-1060.0), _normal((5, 2)), ("running_mean",)),
         _layer("UAN, a prior like 1", _with_a_certain_prior, _normal((5, 2))),
         # A sample that only a component with hardly any prior explains.
-        # Its weight is 1e230, of which what cancels leaves the last digits.
+        # Its weight is 1e230, and its dx a difference of equal terms, of which only the last digits are left.
         _layer(
             "UAN, densities like 0",
             lambda: _with_prior(-1400.0, 1e3),
             np.vstack([_normal((4, 2)), [[1e3, 1e3]]]),
-            rounds=True,
+            ("y", *(f"{name}.grad" for name in _UAN_WEIGHTS), "running_mean", "running_var"),
         ),
         # Densities so different that they must be taken relative to the largest.
         _layer("UAN, far apart", uan, 100.0 * _normal((40, 2))),
@@ -311,6 +311,9 @@ def _without_samples_in_em() -> Layer:
     layer = UAN(2, update="em", momentum=1.0, dtype="float64")  # the prior becomes what the batch says: 0
     layer.mean.value[0] = 1e3
     return layer
+
+
+_UAN_WEIGHTS = ("prior_logits", "mean", "raw_variance", "gamma", "beta")
 
 
 def _with_prior(logit: float, mean: float = 0.0, update: str = "backprop") -> Layer:
