@@ -80,7 +80,7 @@ def test_buffers_begin_at_lines_of_the_cache(dtype: str) -> None:
         assert not any(np.shares_memory(a, b) for a in arrays for b in arrays if a is not b)
 
 
-@pytest.mark.parametrize("shape", [(64, 16, 8, 8), (40, 3, 80, 80), (300, 400)], ids=str)
+@pytest.mark.parametrize("shape", [(128, 16, 8, 8), (40, 3, 80, 80), (300, 400)], ids=str)
 def test_two_threads_give_the_same_bits(shape: tuple[int, ...]) -> None:
     x, dy = (draw_array(shape, seed, dtype="float32") for seed in range(2))
     found = []
