@@ -208,13 +208,21 @@ def test_signals_at_any_moment(tmp_path, seconds):
     report("signals", tried, faults)
 
 
-def test_signals_while_the_results_are_written_and_drawn(tmp_path, seconds):
+def test_signals_while_the_results_are_written_and_drawn(tmp_path):
     rng, faults, tried, codes = random.Random(1), [], 10, []
+
+    def trained(folder):
+        comparison = Comparison(folder, "--out", "r", "--jobs", "2")
+        comparison.until(lambda: comparison.finished() == TOTAL)
+        return comparison
+
+    undisturbed, start = trained(tmp_path / "undisturbed"), time.monotonic()
+    assert undisturbed.wait() == 0, undisturbed.err
+    rest = time.monotonic() - start
     for i in range(tried):
         number = rng.choice([signal.SIGINT, signal.SIGTERM])
-        comparison = Comparison(tmp_path / str(i), "--out", "r", "--jobs", "2")
-        comparison.until(lambda one=comparison: one.finished() == TOTAL)
-        time.sleep(rng.uniform(0.0, 0.4 * seconds))
+        comparison = trained(tmp_path / str(i))
+        time.sleep(rng.uniform(0.0, 0.8 * rest))
         running = comparison.process.poll() is None
         if running:
             comparison.process.send_signal(number)

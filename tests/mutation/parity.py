@@ -402,6 +402,7 @@ def surroundings(case: Case) -> Iterator[None]:
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS
     limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN
     lane, mixture_lanes.LANE = mixture_lanes.LANE, case.lane or mixture_lanes.LANE
+    share, mixture_lanes.SHARE = mixture_lanes.SHARE, 10  # so that blocks hold more samples than whole lanes
     piece, elementwise.PIECE = elementwise.PIECE, 5000 if case.large else 10
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
@@ -413,7 +414,7 @@ def surroundings(case: Case) -> Iterator[None]:
     finally:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = usual
         columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN = limits
-        mixture_lanes.LANE, elementwise.PIECE = lane, piece
+        mixture_lanes.LANE, mixture_lanes.SHARE, elementwise.PIECE = lane, share, piece
 
 
 @dataclass
