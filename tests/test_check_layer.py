@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uanref import backend, gradcheck
+from uanref import MixtureNorm, backend, gradcheck
 from uanref.layers.activation import Tanh
 from uanref.layers.base import Layer, Parameter, Sequential
 from uanref.layers.dropout import Dropout
@@ -463,3 +463,20 @@ def test_x_and_the_layers_parameters_are_left_alone() -> None:
     assert gradcheck.check_layer(make, x).ok
     assert np.array_equal(x, draw(4, 3))
     assert all(isinstance(layer.gamma, Parameter) for layer in made)
+
+
+class OffWhereDxIsZero(MixtureNorm):
+    """Each of two samples has a component of its own, so that dx is 0; in float32 here it is not."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, posterior="joint", rng=np.random.default_rng(0))
+        self.frozen_fit = True
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        dx = super().backward(dy)
+        return dx + np.float32(2e-3) if self.training and dy.dtype == np.float32 else dx
+
+
+def test_a_difference_of_equal_terms_is_not_let_off_what_rounding_cannot_be() -> None:
+    report = gradcheck.check_layer(OffWhereDxIsZero, 2.0 * draw(2, 3), directions=1, jacobian=False)
+    assert [sentence for sentence in report.broken if "single precision: dx differs" in sentence], report
