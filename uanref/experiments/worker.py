@@ -75,7 +75,10 @@ def main() -> None:
             pickle.loads(content)
         except Exception:  # mostly an exception with a constructor of its own
             content = pickle.dumps(RuntimeError(named(answer)))
-        send(answers, content)
+        try:
+            send(answers, content)
+        except OSError:  # nobody reads any more: seen here before the other thread sees its input end
+            os._exit(0)
 
 
 def _listen(stream: BinaryIO, calls: queue.SimpleQueue[bytes]) -> None:
