@@ -1,6 +1,7 @@
 """Comparisons that are killed, run out of disk, lose their folder or cannot draw: what is left of them.
 
-Seeded; every test prints how many cases it tried, how many were handled and how many were not.
+Seeded; every test prints how many cases it tried, how many were handled and how many were not. The long ones take
+turns: a third of their cases a commit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import turns
 
 import uanref
 
@@ -182,8 +184,9 @@ def seconds(tmp_path_factory):
 
 
 def test_signals_at_any_moment(tmp_path, seconds):
-    rng, faults, tried, counts = random.Random(0), [], 24, {}
-    for i in range(tried):
+    faults, tried, counts = [], turns.part(range(24), 3), {}
+    for i in tried:
+        rng = random.Random(i)
         number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         whom = rng.choice(["parent", "group"])
         comparison = Comparison(
@@ -205,11 +208,11 @@ def test_signals_at_any_moment(tmp_path, seconds):
         counts[code] = counts.get(code, 0) + 1
         faults += [(i, number.name, whom, *found)] if found else []
     print(f"\nexit codes: {counts}", end="")
-    report("signals", tried, faults)
+    report("signals", len(tried), faults)
 
 
 def test_signals_while_the_results_are_written_and_drawn(tmp_path):
-    rng, faults, tried, codes = random.Random(1), [], 10, []
+    faults, tried, codes = [], turns.part(range(12), 3), []
 
     def trained(folder):
         comparison = Comparison(folder, "--out", "r", "--jobs", "2")
@@ -219,7 +222,8 @@ def test_signals_while_the_results_are_written_and_drawn(tmp_path):
     undisturbed, start = trained(tmp_path / "undisturbed"), time.monotonic()
     assert undisturbed.wait() == 0, undisturbed.err
     rest = time.monotonic() - start
-    for i in range(tried):
+    for i in tried:
+        rng = random.Random(i)
         number = rng.choice([signal.SIGINT, signal.SIGTERM])
         comparison = trained(tmp_path / str(i))
         time.sleep(rng.uniform(0.0, 0.8 * rest))
@@ -232,12 +236,12 @@ def test_signals_while_the_results_are_written_and_drawn(tmp_path):
             allowed += (0,)
         found = faults_of(comparison, codes[-1], allowed, complete=True)
         faults += [(i, number.name, *found)] if found else []
-    assert sum(code != 0 for code in codes) >= 3, codes  # else nothing was tried
-    report("signals at the end", tried, faults)
+    assert any(codes), codes  # else nothing was tried
+    report("signals at the end", len(tried), faults)
 
 
 def test_a_worker_is_killed(tmp_path):
-    rng, faults, tried, hits = random.Random(2), [], 8, 0
+    faults, tried, hits = [], turns.part(range(9), 3), 0
 
     def with_workers(folder):
         comparison = Comparison(folder, "--out", "r", "--jobs", "2", "--epochs", "10")
@@ -248,7 +252,8 @@ def test_a_worker_is_killed(tmp_path):
     undisturbed.until(lambda: not undisturbed.workers())
     lifetime = time.monotonic() - start
     assert undisturbed.wait() == 0, undisturbed.err
-    for i in range(tried):
+    for i in tried:
+        rng = random.Random(i)
         comparison = with_workers(tmp_path / str(i))
         time.sleep(rng.uniform(0.0, 0.8 * lifetime))
         if pids := comparison.workers():
@@ -257,8 +262,8 @@ def test_a_worker_is_killed(tmp_path):
                 os.kill(rng.choice(pids), rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV]))
         found = faults_of(comparison, comparison.wait(), (0,), complete=True)
         faults += [(i, *found)] if found else []
-    assert hits >= 3
-    report("killed workers", tried, faults)
+    assert hits >= 1
+    report("killed workers", len(tried), faults)
 
 
 def test_every_worker_is_killed_again_and_again(tmp_path):

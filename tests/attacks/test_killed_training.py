@@ -1,4 +1,4 @@
-"""Sixty trainings, each killed at some moment: what is on the disk is whole, and whoever goes on gets the same bits.
+"""Trainings, each killed at some moment: what is on the disk is whole, and whoever goes on gets the same bits.
 
 The moments are drawn from a seed, as far as another process's moments can be: while it starts, in an epoch, while it
 writes, after the last epoch. Every checkpoint that a kill leaves is held against the straight run's at the same epoch,
@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import turns
 from support.checkpoints import state
 from support.idx import write_images
 
 from uanref.experiments import recipe, single
 from uanref.training import checkpoint
 
-KILLS = 60
+KILLS = 60 if turns.whole() else 20  # a commit
 EPOCHS = 30
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 MOMENTS = ("starting", "epoch", "epoch", "saving", "saving", "end")
@@ -172,12 +173,12 @@ class Attack:
                     self.faults.append(f"{here}: {path.name}, continued, is not the straight run")
 
 
-def test_sixty_killed_trainings(tmp_path: Path) -> None:
-    draw = random.Random(12)
+def test_killed_trainings(tmp_path: Path) -> None:
+    draw = random.Random(12 if turns.whole() else f"{turns.number(2**31)}")
     attack = Attack(tmp_path)
     for number in range(KILLS):
         attack.kill(number, draw)
     faults = len({fault.split(":")[0] for fault in attack.faults})
     print(f"\ntried {KILLS}, handled {KILLS - faults}, faults {faults}; {dict(sorted(attack.seen.items()))}")
     assert attack.faults == []
-    assert sum(count for name, count in attack.seen.items() if name.endswith(" killed")) > 0.7 * KILLS
+    assert sum(count for name, count in attack.seen.items() if name.endswith(" killed")) > 0.5 * KILLS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import cupysim
+from support import cupysim, turns
 from support.devices import Device
 
 from uanref import backend
@@ -43,7 +43,7 @@ def test_the_order_of_threads_changes_no_bit(case: Case, emulated: Device, monke
 EVERY_CASE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from support import cupysim
+from support import cupysim, turns
 cupysim.install()
 
 import numpy as np
@@ -51,18 +51,18 @@ from uanref import backend
 from uanref.verify.catalogue import Case, cases
 from uanref.verify.outputs import difference, outputs
 
-for case in cases():
+for case in turns.part(cases(), 4):
     for plain in (False, True):
         with backend.plain(plain):
             x = np.random.default_rng(3).standard_normal(case.shape).astype("float32")
             outputs(case.make().to("float32").to("cupy"), backend.to_device(x, "cupy"), seed=1)
-print(len(cases()), "cases")
+print(len(turns.part(cases(), 4)), "cases")
 """
 
 
 @pytest.mark.slow
 def test_no_kernel_leaves_its_arrays(emulated: Device) -> None:
-    """Forward and backward of every layer as defined and by its faster versions, under the address sanitizer."""
+    """Layers, forward and backward, as defined and by versions, under the address sanitizer; a quarter a commit."""
     tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", EVERY_CASE, str(tests)],
@@ -72,4 +72,4 @@ def test_no_kernel_leaves_its_arrays(emulated: Device) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.split() == [str(len(CASES)), "cases"]
+    assert done.stdout.split() == [str(len(turns.part(CASES, 4))), "cases"]

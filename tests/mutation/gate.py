@@ -220,13 +220,14 @@ def examine_all(target: Target, numbers: list[int], chosen: Iterable[int]) -> li
 # --- all of them ------------------------------------------------------------------------------------
 
 
-def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
+def run(only: str = "", processes: int = 1, every: int = 1, turn: int = 0) -> Verdict:
     """Examine the slips of every backward function.
 
     Args:
         only: of the functions whose file and name contain this.
         processes: how many work at a time.
         every: examine each ``every``-th slip alone, for a sample.
+        turn: beginning with this one, below ``every``.
     """
     found = plan()
     work = []
@@ -234,7 +235,7 @@ def run(only: str = "", processes: int = 1, every: int = 1) -> Verdict:
     for target, numbers in found.targets.items():
         chosen = []
         for k in range(len(slips(target)) if only in str(target) else 0):
-            if position % every == 0:
+            if position % every == turn:
                 chosen.append(k)
             position += 1
         work += [(target, numbers, chosen[start : start + CHUNK]) for start in range(0, len(chosen), CHUNK)]

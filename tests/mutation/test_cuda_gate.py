@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import devices, requirements
+from support import devices, requirements, turns
 
 from mutation import cuda_cases, cuda_gate, gate, page
 from mutation.cuda_gate import Plan
@@ -136,7 +136,10 @@ def _probes(probes: dict[str, tuple[str, str]]) -> dict[str, str]:
 @pytest.mark.slow
 def test_no_slip_survives():
     require_emulator()
-    verdict = cuda_gate.run(processes=min(2, gate.usable_cores()))
+    # Of the sample, a quarter a commit; all of it with UANREF_WHOLE=1.
+    share = 1 if turns.whole() else 4
+    every, turn = share * cuda_gate.EVERY, turns.number(share) * cuda_gate.EVERY
+    verdict = cuda_gate.run(processes=min(2, gate.usable_cores()), every=every, turn=turn)
     assert verdict.ok, f"{verdict}\ndocs/mutation.md tells what to do with survivors"
     files = {outcome.target.file for outcome in verdict.outcomes}
     assert files <= page.files(page.KERNELS), "the table is old: PYTHONPATH=tests python -m mutation --cuda --write"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
 
 import numpy as np
 import pytest
-from support import requirements
-from support.heavy import every, slow
+from support import requirements, turns
+from support.heavy import every
 
 import uanref
 from mutation import cases, gate, page, parity, single, targets
@@ -250,11 +249,14 @@ def test_parity_cases_cut_batches_and_use_threads(monkeypatch):
 
 # --- the gate ---------------------------------------------------------------------------------------
 
+# What CI examines of each commit: a third, another one for the next; the whole with UANREF_WHOLE=1.
+SHARE = 1 if turns.whole() else 3
+DUE = {"processes": min(2, gate.usable_cores()), "every": SHARE, "turn": turns.number(SHARE)}
 
-@pytest.mark.parametrize(("step", "least"), [(70, 5), slow((7, 50))])
-def test_a_sample_of_slips_is_killed(step, least):
-    verdict = gate.run(every=step)
-    assert len(verdict.outcomes) > least
+
+def test_a_sample_of_slips_is_killed():
+    verdict = gate.run(every=70, turn=turns.number(70))
+    assert len(verdict.outcomes) >= 5
     assert not verdict.survivors, str(verdict)
     assert not [error for error in verdict.errors if "listed" in error], str(verdict)
 
@@ -302,32 +304,29 @@ def test_each_result_has_a_fault():
     ]
 
 
-@pytest.mark.parametrize(("step", "least"), [(100, 6), slow((10, 60))])
-def test_a_sample_of_faults_in_float32_is_killed(step, least):
-    turn = int(os.environ.get("GITHUB_SHA", "0")[:8], 16) % step  # another tenth for every commit
-    verdict = single.run(every=step, turn=turn)
-    assert len(verdict.outcomes) >= least
+def test_a_sample_of_faults_in_float32_is_killed():
+    verdict = single.run(every=100, turn=turns.number(100))  # others for every commit
+    assert len(verdict.outcomes) >= 3
     assert not verdict.survivors, str(verdict)
 
 
 def test_a_sample_of_slips_in_versions_is_killed():
     requirements.require_cupy()
-    turn = int(os.environ.get("GITHUB_SHA", "0")[:8], 16) % 10
-    verdict = parity.run(every=10, turn=turn)
-    assert len(verdict.outcomes) > 40
+    verdict = parity.run(every=60, turn=turns.number(60))
+    assert len(verdict.outcomes) >= 5
     assert not verdict.survivors, str(verdict)
 
 
 @pytest.mark.slow
 def test_no_slip_in_a_version_survives():
-    verdict = parity.run(processes=min(2, gate.usable_cores()))
+    verdict = parity.run(**DUE)
     assert verdict.ok, f"{verdict}\ndocs/mutation.md tells what to do with survivors"
     assert {outcome.target.file for outcome in verdict.outcomes} <= page.files(page.VERSIONS)
 
 
 @pytest.mark.slow
 def test_no_fault_survives_in_float32():
-    verdict = single.run(processes=min(2, gate.usable_cores()))
+    verdict = single.run(**DUE)
     assert verdict.ok, f"{verdict}\ndocs/mutation.md tells what to do with survivors"
     assert {outcome.operator for outcome in verdict.outcomes} >= {"float32", "sign"}
     assert {outcome.target.file for outcome in verdict.outcomes} <= page.files(page.SINGLE)
@@ -335,7 +334,7 @@ def test_no_fault_survives_in_float32():
 
 @pytest.mark.slow
 def test_no_slip_survives():
-    verdict = gate.run(processes=min(2, gate.usable_cores()))
+    verdict = gate.run(**DUE)
     assert verdict.ok, f"{verdict}\ndocs/mutation.md tells what to do with survivors"
     files = {outcome.target.file for outcome in verdict.outcomes}
     assert files <= page.files(), "the table is old: PYTHONPATH=tests python -m mutation --write"
