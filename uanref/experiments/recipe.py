@@ -42,6 +42,7 @@ def make_trainer(
     batch_size: int,
     seed: int,
     progress: str = "auto",
+    weight_decay: float | None = None,
 ) -> Trainer:
     """Return a trainer of a classifier.
 
@@ -55,12 +56,13 @@ def make_trainer(
         batch_size: samples a step.
         seed: of the order of the batches.
         progress: as in ``Trainer``.
+        weight_decay: of Adam and AdamW; None for the optimizer's usual one.
 
     Raises:
         ValueError, TypeError: an unknown name or a number out of range.
     """
     choice("schedule", schedule, SCHEDULES)
-    chosen = make_optimizer(optimizer, model.parameters(), lr)
+    chosen = make_optimizer(optimizer, model.parameters(), lr, weight_decay)
     steps = count("epochs", epochs) * len(data.Batches(splits.train, batch_size))
     rate: Schedule = Cosine(chosen.lr, steps) if schedule == "cosine" else Constant(chosen.lr)
     return Trainer(
@@ -75,12 +77,15 @@ def make_trainer(
     )
 
 
-def make_optimizer(name: str, parameters: Mapping[str, Parameter], lr: float | None) -> Optimizer:
+def make_optimizer(
+    name: str, parameters: Mapping[str, Parameter], lr: float | None, weight_decay: float | None = None
+) -> Optimizer:
     """Return the optimizer called ``name``: SGD comes with Nesterov momentum 0.9."""
     rate = LEARNING_RATES[choice("optimizer", name, OPTIMIZERS)] if lr is None else lr
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
     if name == "sgd":
-        return SGD(dict(parameters), rate, momentum=0.9, nesterov=True)
-    return Adam(dict(parameters), rate) if name == "adam" else AdamW(dict(parameters), rate)
+        return SGD(dict(parameters), rate, momentum=0.9, nesterov=True, **decay)
+    return Adam(dict(parameters), rate, **decay) if name == "adam" else AdamW(dict(parameters), rate, **decay)
 
 
 def describe(splits: Splits) -> str:
