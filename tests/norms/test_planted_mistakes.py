@@ -224,7 +224,7 @@ def test_batch_norm_mistake_is_caught(text, name):
     assert not all(batch_norm(table[name]).values()), f"survived: {name}"
 
 
-@pytest.mark.parametrize(("text", "name"), every(4, both(UAN_MISTAKES, CPU_UAN_MISTAKES)))
+@pytest.mark.parametrize(("text", "name"), every(10, both(UAN_MISTAKES, CPU_UAN_MISTAKES)))
 def test_uan_mistake_is_caught(text, name):
     table = UAN_MISTAKES if text == "definition" else CPU_UAN_MISTAKES
     assert not all(uan(table[name]).values()), f"survived: {name}"
