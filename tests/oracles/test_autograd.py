@@ -135,9 +135,7 @@ def compare_em(layer: UAN, batch: formulas.Batch, t: dict[str, Any]) -> None:
     st.booleans(),
     EPS,
 )
-def test_uan(
-    shape, seed, components, posterior, prior, statistics, inference, update, training, affine, eps
-):
+def test_uan(shape, seed, components, posterior, prior, statistics, inference, update, training, affine, eps):
     options = {"posterior": posterior, "statistics": statistics, "update": update, "affine": affine, "eps": eps}
     options |= {"prior": prior, "inference": inference}
     layer = drawn_uan(shape, seed, num_components=components, rescale=seed % 2 == 0, momentum=0.3, **options)

@@ -23,12 +23,12 @@ class UAN(nn.Module):
         num_features: C, channels on axis 1.
         num_components: K; K = 1 with batch statistics is batch normalization.
         posterior: ``"channel"``, one per activation and channel, or ``"joint"``, one per position over all channels.
-        prior: ``"channel"``, one per component and channel, or ``"shared"``, one per component for all channels (a joint
-            posterior has no other).
+        prior: ``"channel"``, one per component and channel, or ``"shared"``, one per component for all channels; a joint
+            posterior has no other.
         statistics: ``"batch"``, posterior-weighted moments of the batch (running ones in eval mode), or ``"learned"``,
             the mixture's own mean and variance.
-        inference: by what batch statistics normalize in eval mode: ``"running"`` moments, or the ``"mixture"``'s own mean
-            and variance.
+        inference: by what batch statistics normalize in eval mode: ``"running"`` moments, or the ``"mixture"``'s own
+            mean and variance.
         update: ``"backprop"`` trains the mixture by gradient; ``"em"`` makes it a buffer that each training forward
             moves by online EM.
         start: ``"paper"``, random numbers, or ``"data"``, around the moments of the first training batch.
@@ -183,7 +183,8 @@ class UAN(nn.Module):
         """Return what ``print(module)`` shows between the parentheses."""
         return (
             f"{self.num_features}, {self.num_components}, posterior={self.posterior!r}, prior={self.prior!r}, "
-            f"statistics={self.statistics!r}, inference={self.inference!r}, update={self.update!r}, start={self.start!r}, rescale={self.rescale}, "
+            f"statistics={self.statistics!r}, inference={self.inference!r}, update={self.update!r}, "
+            f"start={self.start!r}, rescale={self.rescale}, "
             f"eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
         )
 
