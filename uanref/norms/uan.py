@@ -32,7 +32,7 @@ class UAN(ScaleAndShift, Layer):
     Backward: :func:`~uanref.norms.mixture_transform.transform_backward` goes through the component
     normalization, the batch moments and the weights. What remains here:
 
-    1. learned moments, and the mixture's in eval mode, hand their gradient to mu and sigma^2; running ones are constant;
+    1. learned moments, or the mixture's in eval mode, give their gradient to mu and sigma^2; running ones are constant;
     2. a shared prior gets what reaches it in every channel: :math:`d\log\lambda_k = \sum_c d\log\lambda_{kc}`;
     3. :math:`\lambda = \mathrm{softmax}(a)`, so :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j`;
     4. :math:`\sigma^2 = \mathrm{softplus}(s)`, so :math:`ds_k = \mathrm{sigmoid}(s_k)\, d\sigma_k^2`.

@@ -23,8 +23,8 @@ class UAN(nn.Module):
         num_features: C, channels on axis 1.
         num_components: K; K = 1 with batch statistics is batch normalization.
         posterior: ``"channel"``, one per activation and channel, or ``"joint"``, one per position over all channels.
-        prior: ``"channel"``, one per component and channel, or ``"shared"``, one per component for all channels; a joint
-            posterior has no other.
+        prior: ``"channel"``, one per component and channel, or ``"shared"``, one per component for all channels; a
+            joint posterior has no other.
         statistics: ``"batch"``, posterior-weighted moments of the batch (running ones in eval mode), or ``"learned"``,
             the mixture's own mean and variance.
         inference: by what batch statistics normalize in eval mode: ``"running"`` moments, or the ``"mixture"``'s own
