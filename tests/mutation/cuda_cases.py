@@ -126,6 +126,11 @@ SMALL = (
 def _small_functions() -> list[DeviceCase]:
     """The functions of ``constraints.cu`` by themselves: what a layer gives them hides much of what they do."""
     sizes = {"": Sizes(4, 2, 3, 3), ", joint": Sizes(4, 3, 3, 2, joint=True), ", many": Sizes(4, 90, 3, 3)}
+    # The former share a prior, as parity_cases says.
+    sizes |= {
+        ", a prior each": Sizes(4, 2, 3, 3, affine=False),
+        ", many, a prior each": Sizes(4, 90, 3, 3, affine=False),
+    }
     small = [
         DeviceCase(path + name, given.components * given.channels, functools.partial(_call, path, CASES[path], given))
         for path in sorted(CASES)
@@ -137,18 +142,23 @@ def _small_functions() -> list[DeviceCase]:
         DeviceCase(name, 6, functools.partial(_call, "norms.mixture_moments.batch_moments", GIVEN[name], sizes[""]))
         for name in ("a subnormal weight", "hardly alive")
     ]
-    near_floor = DeviceCase(
-        "a prior near its floor", 6, functools.partial(_call, "norms.mixture_em.em_step", _near_floor, sizes[""])
-    )
-    return [*small, *moments, near_floor]
+    near_floor = [
+        DeviceCase(
+            "a prior near its floor" + name,
+            6,
+            functools.partial(_call, "norms.mixture_em.em_step", _near_floor, sizes[name]),
+        )
+        for name in ("", ", a prior each")
+    ]
+    return [*small, *moments, *near_floor]
 
 
 def _near_floor(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     """Let EM's step give the second component, which has samples in the first channel alone, a prior of 1.5e-6."""
-    log_prior, mean, variance, total, *others, momentum = CASES["norms.mixture_em.em_step"](rng, s)
+    log_prior, mean, variance, total, *others, momentum, shared = CASES["norms.mixture_em.em_step"](rng, s)
     log_prior[1], total[1] = np.log(1.5e-6 / (1.0 - momentum)), 0.0
     others[-1][1] = np.arange(s.channels) == 0  # alive
-    return log_prior, mean, variance, total, *others, momentum
+    return log_prior, mean, variance, total, *others, momentum, shared
 
 
 def _call(path: str, draw: Draw, sizes: Sizes, device: str) -> dict[str, Array]:

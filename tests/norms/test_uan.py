@@ -18,7 +18,9 @@ from uanref.norms.uan import UAN
 
 SEEDS = st.integers(0, 2**32 - 1)
 POSTERIORS = st.sampled_from(["channel", "joint"])
+PRIORS = st.sampled_from(["channel", "shared"])
 STATISTICS = st.sampled_from(["batch", "learned"])
+INFERENCES = st.sampled_from(["running", "mixture"])
 
 
 def make(channels, components=3, seed=0, **options):
@@ -35,7 +37,9 @@ def make(channels, components=3, seed=0, **options):
     st.integers(1, 4),
     SEEDS,
     POSTERIORS,
+    PRIORS,
     STATISTICS,
+    INFERENCES,
     st.sampled_from(["backprop", "em"]),
     st.sampled_from(["paper", "data"]),
     st.booleans(),
@@ -43,14 +47,16 @@ def make(channels, components=3, seed=0, **options):
     st.sampled_from(LAYOUTS),
 )
 def test_gradients_in_train_mode(
-    shape, components, seed, posterior, statistics, update, start, rescale, affine, layout
+    shape, components, seed, posterior, prior, statistics, inference, update, start, rescale, affine, layout
 ):
     layer = make(
         shape[1],
         components,
         seed,
         posterior=posterior,
+        prior=prior,
         statistics=statistics,
+        inference=inference,
         update=update,
         start=start,
         rescale=rescale,
@@ -60,9 +66,12 @@ def test_gradients_in_train_mode(
     gradcheck.assert_ok(layer, draw_array(shape, seed, layout=layout), seed=seed, complex_step=start == "paper")
 
 
-@given(channel_shapes(min_samples=1), st.integers(1, 4), SEEDS, POSTERIORS, STATISTICS, st.booleans())
-def test_gradients_in_eval_mode(shape, components, seed, posterior, statistics, affine):
-    layer = make(shape[1], components, seed, posterior=posterior, statistics=statistics, affine=affine).eval()
+@given(
+    channel_shapes(min_samples=1), st.integers(1, 4), SEEDS, POSTERIORS, PRIORS, STATISTICS, INFERENCES, st.booleans()
+)
+def test_gradients_in_eval_mode(shape, components, seed, posterior, prior, statistics, inference, affine):
+    options = {"posterior": posterior, "prior": prior, "statistics": statistics, "inference": inference}
+    layer = make(shape[1], components, seed, affine=affine, **options).eval()
     if statistics == "batch":
         layer.running_mean = draw_array((components, shape[1]), seed + 1)
         layer.running_var = 0.2 + draw_array((components, shape[1]), seed + 2) ** 2
@@ -70,9 +79,9 @@ def test_gradients_in_eval_mode(shape, components, seed, posterior, statistics, 
 
 
 @pytest.mark.versions("blocks")
-@pytest.mark.parametrize("posterior", ["channel", "joint"])
+@pytest.mark.parametrize(("posterior", "prior"), [("channel", "channel"), ("channel", "shared"), ("joint", "channel")])
 @pytest.mark.parametrize("statistics", ["batch", "learned"])
-def test_gradients_over_many_blocks(posterior, statistics, monkeypatch):
+def test_gradients_over_many_blocks(posterior, prior, statistics, monkeypatch):
     """Blocks of one sample and two threads: the sums over blocks are part of the derivation too."""
     from uanref.kernels.cpu import blocks
 
@@ -82,26 +91,26 @@ def test_gradients_over_many_blocks(posterior, statistics, monkeypatch):
     x = draw_array((5, 3, 2, 2), 0)
     with backend.limit_threads(2):
         assert len(blocks.sample_blocks(x, 12)) == 5
-        gradcheck.assert_ok(make(3, posterior=posterior, statistics=statistics, eps=0.05), x)
+        gradcheck.assert_ok(make(3, posterior=posterior, prior=prior, statistics=statistics, eps=0.05), x)
 
 
 # --- the spec's identities ------------------------------------------------------------------------
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS)
-def test_identity_1_one_component_is_batch_norm(shape, seed, posterior):
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS)
+def test_identity_1_one_component_is_batch_norm(shape, seed, posterior, prior):
     x, dy = draw_array(shape, seed), draw_array(shape, seed + 1)
-    uan = UAN(shape[1], 1, posterior=posterior, affine=False, dtype="float64")
+    uan = UAN(shape[1], 1, posterior=posterior, prior=prior, affine=False, dtype="float64")
     bn = BatchNorm(shape[1], affine=False, dtype="float64")
     y, expected = uan.forward(x), bn.forward(x)
     assert close(y, expected, 1e-12)
     assert close(uan.backward(dy), bn.backward(dy), 1e-12)
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS, STATISTICS)
-def test_identity_2_components_have_no_order(shape, seed, posterior, statistics):
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS, STATISTICS)
+def test_identity_2_components_have_no_order(shape, seed, posterior, prior, statistics):
     x, dy = draw_array(shape, seed), draw_array(shape, seed + 1)
-    layer = make(shape[1], 3, seed, posterior=posterior, statistics=statistics, affine=False)
+    layer = make(shape[1], 3, seed, posterior=posterior, prior=prior, statistics=statistics, affine=False)
     permuted, order = copy.deepcopy(layer), [2, 0, 1]
     for parameter in permuted.parameters().values():
         parameter.value = parameter.value[order]
@@ -111,18 +120,18 @@ def test_identity_2_components_have_no_order(shape, seed, posterior, statistics)
         assert close(parameter.grad, layer.parameters()[name].grad[order], 1e-10)
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS)
-def test_identity_3_every_channel_has_mean_zero(shape, seed, posterior):
-    layer = make(shape[1], 3, seed, posterior=posterior, affine=False)
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS)
+def test_identity_3_every_channel_has_mean_zero(shape, seed, posterior, prior):
+    layer = make(shape[1], 3, seed, posterior=posterior, prior=prior, affine=False)
     y = layer.forward(draw_array(shape, seed))
     axes = (0, *range(2, len(shape)))
     assert (np.abs(y.sum(axes)) <= 1e-10 * (1.0 + np.abs(y).sum(axes))).all()
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS, st.booleans())
-def test_identity_4_identical_components_are_batch_norm_scaled(shape, seed, posterior, uniform):
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS, st.booleans())
+def test_identity_4_identical_components_are_batch_norm_scaled(shape, seed, posterior, prior, uniform):
     x = draw_array(shape, seed)
-    layer = UAN(shape[1], 3, posterior=posterior, affine=False, dtype="float64")
+    layer = UAN(shape[1], 3, posterior=posterior, prior=prior, affine=False, dtype="float64")
     layer.mean.value = np.repeat(draw_array((1, shape[1]), seed), 3, axis=0)
     layer.raw_variance.value = np.repeat(draw_array((1, shape[1]), seed + 1), 3, axis=0)
     if not uniform:
@@ -151,32 +160,33 @@ def test_identity_5_separated_components_give_variance_k(components, posterior):
     assert abs(layer.forward(x).var() - components) < 0.01 * components
 
 
-def gradients_of(shape, seed, posterior, statistics, update="backprop", eps=1e-5):
+def gradients_of(shape, seed, posterior, prior, statistics, eps=1e-5):
     x, dy = draw_array(shape, seed), draw_array(shape, seed + 1)
-    layer = make(shape[1], 3, seed, posterior=posterior, statistics=statistics, affine=False, eps=eps)
+    options = {"posterior": posterior, "prior": prior, "statistics": statistics}
+    layer = make(shape[1], 3, seed, affine=False, eps=eps, **options)
     layer.forward(x)
     dx = layer.backward(dy)
     return layer, x, dx, (0, *range(2, len(shape)))
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS, STATISTICS)
-def test_identity_6_gauge_of_the_logits(shape, seed, posterior, statistics):
-    layer, *_ = gradients_of(shape, seed, posterior, statistics)
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS, STATISTICS)
+def test_identity_6_gauge_of_the_logits(shape, seed, posterior, prior, statistics):
+    layer, *_ = gradients_of(shape, seed, posterior, prior, statistics)
     grad = layer.prior_logits.grad
     assert (np.abs(grad.sum(axis=0)) <= 1e-10 * (1e-300 + np.abs(grad).sum(axis=0))).all()
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS, STATISTICS)
-def test_identity_7_shift(shape, seed, posterior, statistics):
-    layer, _, dx, axes = gradients_of(shape, seed, posterior, statistics)
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS, STATISTICS)
+def test_identity_7_shift(shape, seed, posterior, prior, statistics):
+    layer, _, dx, axes = gradients_of(shape, seed, posterior, prior, statistics)
     dmu = layer.mean.grad
     total, terms = dx.sum(axes) + dmu.sum(0), np.abs(dx).sum(axes) + np.abs(dmu).sum(0)
     assert (np.abs(total) <= 1e-10 * (1e-3 + terms)).all()
 
 
-@given(channel_shapes(min_samples=6), SEEDS, POSTERIORS, STATISTICS)
-def test_identity_8_scale(shape, seed, posterior, statistics):
-    layer, x, dx, axes = gradients_of(shape, seed, posterior, statistics, eps=0.0)
+@given(channel_shapes(min_samples=6), SEEDS, POSTERIORS, PRIORS, STATISTICS)
+def test_identity_8_scale(shape, seed, posterior, prior, statistics):
+    layer, x, dx, axes = gradients_of(shape, seed, posterior, prior, statistics, eps=0.0)
     mu, s = layer.mean.value, layer.raw_variance.value
     variance_grad = layer.raw_variance.grad / (1.0 / (1.0 + np.exp(-s)))  # softplus undone: dL/dsigma^2
     terms = [x * dx, mu * layer.mean.grad, 2.0 * softplus(s) * variance_grad]
@@ -196,9 +206,9 @@ def test_identity_9_learned_statistics_ignore_the_neighbours(shape, seed, poster
     assert close(layer.forward(x), together, 1e-10)
 
 
-@given(channel_shapes(), SEEDS, POSTERIORS, st.integers(1, 3))
-def test_identity_10_ones_upstream_give_zero(shape, seed, posterior, components):
-    layer = make(shape[1], components, seed, posterior=posterior, affine=False, eps=0.05)
+@given(channel_shapes(), SEEDS, POSTERIORS, PRIORS, st.integers(1, 3))
+def test_identity_10_ones_upstream_give_zero(shape, seed, posterior, prior, components):
+    layer = make(shape[1], components, seed, posterior=posterior, prior=prior, affine=False, eps=0.05)
     y = layer.forward(draw_array(shape, seed))
     dx = layer.backward(np.ones_like(y))  # all ones on purpose
     assert np.abs(dx).max() < 1e-10
@@ -411,11 +421,21 @@ def test_the_data_start_survives_a_state_dict(started):
 
 
 @pytest.mark.parametrize(
-    ("posterior", "statistics", "update", "start"),
-    list(itertools.product(["channel", "joint"], ["batch", "learned"], ["backprop", "em"], ["paper", "data"])),
+    ("posterior", "statistics", "update", "start", "prior", "inference"),
+    list(
+        itertools.product(
+            ["channel", "joint"],
+            ["batch", "learned"],
+            ["backprop", "em"],
+            ["paper", "data"],
+            ["channel", "shared"],
+            ["running", "mixture"],
+        )
+    ),
 )
-def test_state_dict_round_trip(posterior, statistics, update, start):
+def test_state_dict_round_trip(posterior, statistics, update, start, prior, inference):
     options = {"posterior": posterior, "statistics": statistics, "update": update, "start": start}
+    options |= {"prior": prior, "inference": inference}
     layer = shake(UAN(3, 2, **options), 3)
     x = draw_array((5, 3), 0, dtype="float32")
     layer.forward(x)
@@ -458,6 +478,8 @@ def test_inference_keeps_nothing():
         ({"statistics": "running"}, ValueError, "statistics must be one of"),
         ({"update": "sgd"}, ValueError, "update must be one of"),
         ({"start": "zeros"}, ValueError, "start must be one of"),
+        ({"prior": "joint"}, ValueError, "prior must be one of 'channel', 'shared', got 'joint'"),
+        ({"inference": "learned"}, ValueError, "inference must be one of 'running', 'mixture', got 'learned'"),
         ({"eps": float("inf")}, ValueError, "eps must be finite"),
         ({"momentum": -0.1}, ValueError, "momentum must be finite and >= 0 and <= 1"),
         ({"rng": 7}, TypeError, "rng must be a numpy.random.Generator or None, got int"),

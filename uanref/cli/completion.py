@@ -26,6 +26,7 @@ DERIVATIONS = (
     "posterior",
     "uan",
     "uan-learned",
+    "uan-shared",
     "adam",
 )
 
