@@ -112,7 +112,7 @@ def a_mixture(rng: Generator) -> Drawn:
     if kind == 1:
         return ModeNorm(channels, components, rng=rng), shape
     if kind == 2:
-        return UANPublic(channels, components, rng=rng), shape
+        return UANPublic(channels, components, generation=int(rng.integers(1, 3)), rng=rng), shape
     return (
         UAN(
             channels,

@@ -79,6 +79,7 @@ LARGE_CASES: dict[str, tuple[Callable[[], Layer], tuple[int, ...]]] = {
     "UAN, learned statistics": (lambda: UAN(16, statistics="learned"), IMAGES),
     "UAN, joint": (lambda: UAN(16, posterior="joint"), IMAGES),
     "UANPublic": (lambda: UANPublic(16, 3), IMAGES),
+    "UANPublic, generation 2": (lambda: UANPublic(16, 3, generation=2).eval(), IMAGES),
     "MixtureNorm": (lambda: MixtureNorm(16), IMAGES),
     "ModeNorm": (lambda: ModeNorm(16), IMAGES),
     "Conv2d": (lambda: Conv2d(3, 16, 3, padding=1), (65, 3, 32, 32)),

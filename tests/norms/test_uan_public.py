@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arrays import LAYOUTS, channel_shapes, close, draw_array, shake
-from support.mutants import plant
+from support.mutants import Mistake, plant
 
 from uanref import backend, gradcheck
 from uanref.norms.uan_public import UANPublic
@@ -126,6 +126,8 @@ def test_start():
     assert ((layer.variance.value >= 0.001) & (layer.variance.value <= 0.01)).all()
     assert layer.prior.shape == (3, 1)
     assert layer.prior.value.sum() == pytest.approx(1.0, abs=1e-6)
+    priors = UANPublic(1, 2000).prior.value
+    assert priors.max() / priors.min() <= 99.0
     assert {name: p.value.dtype for name, p in layer.parameters().items()} == dict.fromkeys(
         ("mean", "variance", "prior"), np.dtype("float32")
     )
@@ -147,42 +149,46 @@ def test_the_whole_jacobian(shape, eps):
     gradcheck.assert_ok(moved(UANPublic, 2, 2, 3, eps=eps), draw_array(shape, 4), jacobian=True)
 
 
-MISTAKES = {
-    "constant of step 6 dropped": ("g = dy.reshape(rows.shape) * (1.0 + self.eps) ** -0.5", "g = dy.reshape(rows.shape)"),  # noqa: E501
-    "tau's direct path dropped": ("dtau = g * v * inverse_std", "dtau = 0.0 * g * v * inverse_std"),
-    "tau's direct path without inverse_std": ("dtau = g * v * inverse_std", "dtau = g * v"),
-    "dv without tau": ("dv = g * tau * inverse_std", "dv = g + 0.0 * tau * inverse_std"),
-    "dv without inverse_std": ("dv = g * tau * inverse_std", "dv = g * tau"),
-    "dV's half": ("dV = -0.5 *", "dV = -1.0 *"),
-    "dV's sign": ("dV = -0.5 *", "dV = 0.5 *"),
-    "dV's power": ("inverse_std**3", "inverse_std**2"),
-    "dE's sign": ("dE = -sum_rows(dv)", "dE = sum_rows(dv)"),
-    "dE dropped in h": ("dh = (dE * rows + 3.0", "dh = (0.0 * dE * rows + 3.0"),
-    "V a square in h, not a cube": ("3.0 * dV", "2.0 * dV"),
-    "dV dropped in h": ("3.0 * dV", "0.0 * dV"),
-    "S missing in dh": ("h_x * h_x) / spatial", "h_x * h_x)"),
-    "dE dropped in x": ("dx += ((dE * h + 2.0", "dx += ((0.0 * dE * h + 2.0"),
-    "dV dropped in x": ("2.0 * dV", "0.0 * dV"),
-    "dV's two in x": ("2.0 * dV", "1.0 * dV"),
-    "S missing in dx": ("h * h * h_x) / spatial)", "h * h * h_x))"),
-    "h's sum constant": ("(dh - column(through_sum))", "dh"),
-    "h's sum's sign": ("(dh - column", "(dh + column"),
-    "h's sum over dh alone": ("sum_samples(dh * h)", "sum_samples(dh)"),
-    "tau_sum missing": (" / tau_sum\n        # 2.", "\n        # 2."),
-    "h dropped": ("dtau += (dh -", "dtau += 0.0 * (dh -"),
-    "gate's sum constant": ("dtau - (tau * dtau).sum(axis=0)", "dtau"),
-    "gate's sum's sign": ("dtau - (tau * dtau).sum(axis=0)", "dtau + (tau * dtau).sum(axis=0)"),
-    "gate's sum without tau": ("(tau * dtau).sum(axis=0)", "dtau.sum(axis=0)"),
-    "dl without tau": ("dl = tau * (", "dl = ("),
-    "precision missing": ("u = distance / q", "u = distance + 0.0 * q"),
-    "density constant in x": ("dx -= dl_u.sum(axis=0)", "dx -= 0.0 * dl_u.sum(axis=0)"),
-    "density's sign in x": ("dx -= dl_u.sum(axis=0)", "dx += dl_u.sum(axis=0)"),
-    "dmean's sign": ("self.mean.receive(sum", "self.mean.receive(-sum"),
-    "dvariance's square dropped": ("dl_u *= u", "dl_u *= 1.0"),
-    "dvariance's half": ("softplus_backward(0.5 *", "softplus_backward(1.0 *"),
-    "softplus dropped": ("softplus_backward(0.5 * sum_samples(dl_u), raw_variance)", "0.5 * sum_samples(dl_u)"),
-    "softplus at the moved variance": ("sum_samples(dl_u), raw_variance)", "sum_samples(dl_u), self.variance.value)"),
-    "prior given a gradient": ("self.prior.receive(xp.zeros", "self.prior.receive(xp.ones"),
+STEPS, LAYER = "norms.uan_public_terms", "norms.uan_public"
+CONSTANT = "g = dy * (1.0 + eps) ** -0.5  # (N, C, S)\n    dtau = g * "
+MISTAKES: dict[str, Mistake] = {
+    "constant of step 6 dropped": (STEPS, CONSTANT + "v", "g = dy\n    dtau = g * v"),
+    "tau's direct path dropped": (STEPS, "dtau = g * v * inverse_std", "dtau = 0.0 * g * v * inverse_std"),
+    "tau's direct path without inverse_std": (STEPS, "dtau = g * v * inverse_std", "dtau = g * v"),
+    "dv without tau": (STEPS, "dv = g * tau * inverse_std", "dv = g + 0.0 * tau * inverse_std"),
+    "dv without inverse_std": (STEPS, "dv = g * tau * inverse_std", "dv = g * tau"),
+    "dV's half": (STEPS, "dV = -0.5 *", "dV = -1.0 *"),
+    "dV's sign": (STEPS, "dV = -0.5 *", "dV = 0.5 *"),
+    "dV's power": (STEPS, "inverse_std**3", "inverse_std**2"),
+    "dE's sign": (STEPS, "dE = -sum_rows(dv)", "dE = sum_rows(dv)"),
+    "dE dropped in h": (STEPS, "dh = (dE * x + 3.0", "dh = (0.0 * dE * x + 3.0"),
+    "V a square in h, not a cube": (STEPS, "3.0 * dV", "2.0 * dV"),
+    "dV dropped in h": (STEPS, "3.0 * dV", "0.0 * dV"),
+    "S missing in dh": (STEPS, "h_x * h_x) / spatial\n    dx", "h_x * h_x)\n    dx"),
+    "dE dropped in x": (STEPS, "dx += ((dE * h + 2.0", "dx += ((0.0 * dE * h + 2.0"),
+    "dV dropped in x": (STEPS, "2.0 * dV", "0.0 * dV"),
+    "dV's two in x": (STEPS, "2.0 * dV", "1.0 * dV"),
+    "S missing in dx": (STEPS, "h * h * h_x) / spatial)", "h * h * h_x))"),
+    "h's sum constant": (STEPS, "(dh - column(through_sum))", "dh"),
+    "h's sum's sign": (STEPS, "(dh - column", "(dh + column"),
+    "h's sum over dh alone": (STEPS, "sum_samples(dh * h)", "sum_samples(dh)"),
+    "tau_sum missing": (STEPS, "column(through_sum)) / tau_sum", "column(through_sum))"),
+    "h dropped": (STEPS, "dtau + (dh -", "dtau + 0.0 * (dh -"),
+    "gate's sum constant": (STEPS, "dl = tau * (dtau - (tau * dtau).sum(axis=0))", "dl = tau * dtau"),
+    "gate's sum's sign": (STEPS, "(dtau - (tau * dtau).sum", "(dtau + (tau * dtau).sum"),
+    "gate's sum without tau": (STEPS, "(tau * dtau).sum(axis=0)", "dtau.sum(axis=0)"),
+    "dl without tau": (STEPS, "dl = tau * (", "dl = ("),
+    "precision missing": (STEPS, "u = distance / q", "u = distance + 0.0 * q"),
+    "density constant in x": (STEPS, "return -dl_u.sum(axis=0)", "return -0.0 * dl_u.sum(axis=0)"),
+    "density's sign in x": (STEPS, "return -dl_u.sum(axis=0)", "return dl_u.sum(axis=0)"),
+    "dmean's sign": (STEPS, ", sum_samples(dl_u), 0.5", ", -sum_samples(dl_u), 0.5"),
+    "dvariance's square dropped": (STEPS, "sum_samples(dl_u * u)", "sum_samples(dl_u)"),
+    "dvariance's half": (STEPS, "0.5 * sum_samples(dl_u", "1.0 * sum_samples(dl_u"),
+    "the terms' way to x dropped": (LAYER, "(dx + dx_terms)", "dx"),
+    "the gate's way to x dropped": (LAYER, "(dx + dx_terms)", "dx_terms"),
+    "softplus dropped": (LAYER, "softplus_backward(dq + dq_terms, raw_variance)", "dq + dq_terms"),
+    "softplus at the moved variance": (LAYER, "dq_terms, raw_variance)", "dq_terms, self.variance.value)"),
+    "prior given a gradient": (LAYER, "self.prior.receive(xp.zeros", "self.prior.receive(xp.ones"),
 }  # fmt: skip
 
 
@@ -199,13 +205,12 @@ def passes(cls: type) -> bool:
 
 
 def test_without_a_mistake_all_is_green():
-    assert passes(plant(["norms.uan_public"], "", "", "").UANPublic)
+    assert passes(plant([STEPS, LAYER], "", "", "").UANPublic)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_caught(name):
-    old, new = MISTAKES[name]
-    assert not passes(plant(["norms.uan_public"], "norms.uan_public", old, new).UANPublic), f"survived: {name}"
+    assert not passes(plant([STEPS, LAYER], *MISTAKES[name]).UANPublic), f"survived: {name}"
 
 
 # --- what it does and does not do -----------------------------------------------------------------
@@ -296,6 +301,9 @@ def test_device_equals_host(strict_cupy):
         ({"num_components": 2.0}, TypeError, "num_components must be an integer"),
         ({"eps": 0.0}, ValueError, "eps must be finite and > 0"),
         ({"momentum": 1.5}, ValueError, "momentum must be finite and >= 0 and <= 1"),
+        ({"generation": 3}, ValueError, "generation must be 1 or 2, got 3"),
+        ({"generation": 0}, ValueError, "generation must be >= 1, got 0"),
+        ({"generation": "2"}, TypeError, "generation must be an integer, got '2'"),
         ({"dtype": "int32"}, TypeError, "layers compute in float32 or float64"),
         ({"rng": 7}, TypeError, "rng must be a numpy.random.Generator or None, got int"),
     ],

@@ -5,18 +5,28 @@ from __future__ import annotations
 from uanref import backend
 from uanref.backend import Array, DTypeLike, Generator
 from uanref.layers.base import Layer, count, number
-from uanref.layers.sums import sum_rows, sum_samples
+from uanref.layers.sums import sum_samples
 from uanref.norms.mixture_constraints import softplus, softplus_backward
 from uanref.norms.mixture_weights import column
 from uanref.norms.standardize import as_rows
+from uanref.norms.uan_public_terms import (
+    batch_terms,
+    batch_terms_backward,
+    gated_posterior,
+    gated_posterior_backward,
+    mixture_terms,
+    mixture_terms_backward,
+)
 
 
 class UANPublic(Layer):
-    r"""What the UAN authors' public TensorFlow layer computes: a study object that does not normalize.
+    r"""What the UAN authors' public TensorFlow layers compute: a study object that does not normalize.
 
     The paper describes :class:`uanref.norms.uan.UAN`; the code released with it computes something else.
     This class reproduces that computation step by step, so that a reader can compare the two and
     measure what each step does. It says nothing about the paper's method; to train a network use UAN.
+    ``generation=1`` is the layer released with UAN, ``generation=2`` the one of two later releases for TensorFlow
+    (cluster-based and context normalization, 2024); they differ in eval mode alone.
 
     With :math:`q_k = \mathrm{softplus}(\text{variance}_k) + \epsilon`, N samples, S spatial elements (S = 1
     at rank 2) and every channel by itself:
@@ -48,9 +58,19 @@ class UANPublic(Layer):
        into the raw tensor that softplus is yet to be applied to; ``prior`` moves to the mean of tau_k. The
        optimizer moves the same tensors.
 
-    y is the same function in both modes and depends on the other samples of the batch, through step 3, in both. (At
-    rank 2 in training the released code reads means that the same call has moved already; that
-    accident is not reproduced.) One sample is accepted. Very large x is outside the gate, y = 0.
+    In generation 1, y is the same function in both modes and depends on the other samples of the batch, through step 3,
+    in both. (At rank 2 in training the released code reads means that the same call has moved already; that accident is
+    not reproduced.) One sample is accepted. Very large x is outside the gate, y = 0.
+
+    In generation 2 steps 3 to 6 are those of training alone. In eval mode the mixture's own moments take their place,
+    and no sample sees another:
+
+    .. math::
+        y_k = \frac{\tau_k}{\sqrt{1 + \epsilon}} \, \frac{x - \mu_k}{\sqrt{q_k}}, \quad
+        y = \sum_k y_k \qquad \text{(6')}
+
+    So at rank > 2 the layer multiplies by about 31.6 in training and divides by about a component's deviation in eval
+    mode. Source: recorded results of the released layers, which both generations are tested against.
 
     Backward follows the steps from the end; ``prior`` has the gradient 0.
 
@@ -59,15 +79,14 @@ class UANPublic(Layer):
         num_components: K, >= 1.
         eps: used in steps 1, 2, 3 and 6, > 0.
         momentum: weight of the *old* value in step 7, in [0, 1].
+        generation: 1, or 2 with (6') in eval mode.
         dtype: dtype of the parameters.
         rng: generator for the start, ``default_rng(0)`` if None.
 
     Attributes:
         mean: (K, C), starts at U(-1, 1).
         variance: raw, softplus makes it positive, (K, C), starts at U(0.001, 0.01).
-        prior: (K, 1), starts at U(0, 1) divided by the sum. The ranges of mean and variance are those of UAN's
-            paper start; recorded starts of the released layer lie in them, and their priors sum to 1. How the
-            priors are drawn there is not known: this is the project's choice.
+        prior: (K, 1), starts at U(0.01, 0.99) divided by the sum. All three ranges are the released layers'.
 
     Raises:
         ValueError: an option out of range.
@@ -80,6 +99,7 @@ class UANPublic(Layer):
         eps: float = 1e-3,
         momentum: float = 0.9,
         *,
+        generation: int = 1,
         dtype: DTypeLike = "float32",
         rng: Generator | None = None,
     ) -> None:
@@ -88,10 +108,13 @@ class UANPublic(Layer):
         self.num_components = components = count("num_components", num_components)
         self.eps = number("eps", eps, 0.0, open_low=True)
         self.momentum = number("momentum", momentum, 0.0, 1.0)
+        self.generation = count("generation", generation)
+        if self.generation > 2:
+            raise ValueError(f"generation must be 1 or 2, got {generation}")
         rng = backend.as_generator(rng)
         self.mean = self._new(rng.uniform(-1.0, 1.0, (components, channels)))
         self.variance = self._new(rng.uniform(0.001, 0.01, (components, channels)))
-        drawn = rng.uniform(0.0, 1.0, (components, 1))
+        drawn = rng.uniform(0.01, 0.99, (components, 1))
         self.prior = self._new(drawn / drawn.sum())
 
     def forward(self, x: Array) -> Array:
@@ -108,69 +131,46 @@ class UANPublic(Layer):
             TypeError: another dtype than the parameters'.
         """
         self._check_channels(x, self.num_features)
-        raw_variance = self.variance.value
-        xp = backend.namespace(x, self.mean.value)
-        rows, eps = as_rows(x), self.eps  # (N, C, S)
-        spatial = rows.shape[2]
+        rows, raw_variance, eps = as_rows(x), self.variance.value, self.eps  # (N, C, S)
         q = column(softplus(raw_variance) + eps)  # (K, 1, C, 1)
-        distance = rows - column(self.mean.value)  # (K, N, C, S)
-        # 1. to 3. e^-(1e8)^2 is 0 in every format; beyond, the square itself might overflow.
-        scaled = xp.minimum(xp.maximum(distance * xp.sqrt(0.5 / q), -1e8), 1e8)
-        p = xp.exp(-scaled * scaled)
-        p_sum = p.sum(axis=0) + eps  # (N, C, S)
-        tau = p / p_sum
-        tau_sum = column(sum_samples(tau) + eps)  # (K, 1, C, 1)
-        h = tau / tau_sum
-        # 4. and 5.
-        h_x = h * rows
-        v = rows - sum_rows(h_x)[..., None] / spatial  # x - E_k, (K, N, C, S)
-        inverse_std = 1.0 / xp.sqrt(sum_rows(h * h_x * h_x)[..., None] / spatial + eps)  # (K, N, C, 1)
-        # 6.
-        terms = tau * v * inverse_std * (1.0 + eps) ** -0.5
+        distance, tau = gated_posterior(rows, column(self.mean.value), q, eps)  # (K, N, C, S)
+        if self.training or self.generation == 1:
+            terms, batch = batch_terms(rows, tau, eps)
+        else:
+            terms, batch = mixture_terms(distance, tau, q, eps), None
         y: Array = terms.sum(axis=0).reshape(x.shape)
-        self._keep(y, rows, raw_variance, q, distance, tau, tau_sum, h, v, inverse_std)
-        # 7.
+        self._keep(y, rows, raw_variance, q, distance, tau, batch)
         if self.training:
-            samples = rows.shape[0] * spatial
-            rounded = sum_samples(terms) / samples  # (K, C)
-            terms -= column(rounded)
-            left = sum_samples(terms) / samples  # what rounding left of the mean, as in standardize.moments
-            terms -= column(left)
-            target_mean, target_variance = rounded + left, sum_samples(terms * terms) / samples  # (K, C)
-            target_prior = (sum_samples(tau) / samples).mean(axis=1, keepdims=True)  # (K, 1)
-            old, new = self.momentum, 1.0 - self.momentum
-            self.mean.value = old * self.mean.value + new * target_mean
-            self.variance.value = old * raw_variance + new * target_variance
-            self.prior.value = old * self.prior.value + new * target_prior
+            self._move(terms, tau)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for ``dy`` of the output's shape; fills the three parameters' ``grad``, the prior's with 0."""
-        rows, raw_variance, q, distance, tau, tau_sum, h, v, inverse_std = self._take(dy)
-        xp = backend.namespace(dy, rows)
-        spatial = rows.shape[2]
-        # 6. Each term is tau_k v_k i_k, times a constant; i = (V + eps)^(-1/2).
-        g = dy.reshape(rows.shape) * (1.0 + self.eps) ** -0.5  # (N, C, S)
-        dtau = g * v * inverse_std  # (K, N, C, S)
-        dv = g * tau * inverse_std
-        dV = -0.5 * inverse_std**3 * sum_rows(g * tau * v)[..., None]  # (K, N, C, 1)
-        # 4. and 5. x directly in v = x - E; E = mean_s(h x); V = mean_s(h^3 x^2).
-        dx: Array = dv.sum(axis=0)
-        dE = -sum_rows(dv)[..., None]  # (K, N, C, 1)
-        h_x = h * rows
-        dh = (dE * rows + 3.0 * dV * h_x * h_x) / spatial
-        dx += ((dE * h + 2.0 * dV * h * h * h_x) / spatial).sum(axis=0)
-        # 3. Every tau_k stands in the sum that divides it.
-        through_sum = sum_samples(dh * h)  # (K, C)
-        dtau += (dh - column(through_sum)) / tau_sum
-        # 2. and 1. Softmax with eps in the sum: with l_k = log p_k, dl_k = tau_k (dtau_k - sum_j tau_j dtau_j).
-        dl = tau * (dtau - (tau * dtau).sum(axis=0))
-        u = distance / q  # (K, N, C, S)
-        dl_u = dl * u
-        dx -= dl_u.sum(axis=0)
-        self.mean.receive(sum_samples(dl_u))  # (K, C)
-        dl_u *= u
-        self.variance.receive(softplus_backward(0.5 * sum_samples(dl_u), raw_variance))  # (K, C)
+        rows, raw_variance, q, distance, tau, batch = self._take(dy)
+        g = dy.reshape(rows.shape)  # (N, C, S)
+        if batch is not None:
+            dx_terms, dtau = batch_terms_backward(g, rows, tau, batch, self.eps)
+            dmean_terms = dq_terms = 0.0  # the mixture stands in tau alone
+        else:
+            dx_terms, dtau, dmean_terms, dq_terms = mixture_terms_backward(g, distance, tau, q, self.eps)
+        dx, dmean, dq = gated_posterior_backward(dtau, distance, tau, q)
+        self.mean.receive(dmean + dmean_terms)  # (K, C)
+        self.variance.receive(softplus_backward(dq + dq_terms, raw_variance))  # (K, C)
         # The prior enters nothing but its own running average.
+        xp = backend.namespace(dy, rows)
         self.prior.receive(xp.zeros((self.num_components, 1), dtype=dy.dtype))  # (K, 1)
-        return dx.reshape(dy.shape)
+        return (dx + dx_terms).reshape(dy.shape)
+
+    def _move(self, terms: Array, tau: Array) -> None:
+        """Step 7, from the terms y_k and from tau, ``(K, N, C, S)`` each; overwrites ``terms``."""
+        samples = terms.shape[1] * terms.shape[3]
+        rounded = sum_samples(terms) / samples  # (K, C)
+        terms -= column(rounded)
+        left = sum_samples(terms) / samples  # what rounding left of the mean, as in standardize.moments
+        terms -= column(left)
+        target_mean, target_variance = rounded + left, sum_samples(terms * terms) / samples  # (K, C)
+        target_prior = (sum_samples(tau) / samples).mean(axis=1, keepdims=True)  # (K, 1)
+        old, new = self.momentum, 1.0 - self.momentum
+        self.mean.value = old * self.mean.value + new * target_mean
+        self.variance.value = old * self.variance.value + new * target_variance
+        self.prior.value = old * self.prior.value + new * target_prior

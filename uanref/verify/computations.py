@@ -82,6 +82,7 @@ def _large() -> list[Case]:
         "MixtureNorm": (lambda: MixtureNorm(5, 2, dtype="float64"), image),
         "ModeNorm": (lambda: ModeNorm(5, 2, dtype="float64"), (128, 5, 11, 7)),
         "UANPublic": (lambda: UANPublic(5, 3, dtype="float64"), image),
+        "UANPublic generation 2": (lambda: UANPublic(5, 3, generation=2, dtype="float64").eval(), image),
         "UAN channel batch": (lambda: uan(posterior="channel", statistics="batch"), image),
         "UAN channel learned": (lambda: uan(posterior="channel", statistics="learned"), image),
         "UAN shared batch": (lambda: uan(posterior="channel", prior="shared"), image),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 from uanref.layers.base import Layer
 from uanref.norms.batch import BatchNorm
@@ -43,6 +44,11 @@ def norm_cases() -> list[Case]:
         found.append(_norm_case(f"ModeNorm K = 3, rank 2 {mode}", lambda c, **o: ModeNorm(c, 3, **o), (6, 3), mode))
         found.append(_norm_case(f"UANPublic {mode}", lambda c, **o: UANPublic(c, 3, **o), (3, 2, 2, 3), mode))
         found.append(_norm_case(f"UANPublic rank 2 {mode}", lambda c, **o: UANPublic(c, 2, **o), (6, 3), mode))
+    # Its training is that of the first generation. Not after training passes: these leave its components alike.
+    found += [
+        _sample_norm_case(f"UANPublic generation 2 {label}", partial(_later_public, shape), shape)
+        for label, shape in (("eval", (3, 2, 2, 3)), ("rank 2 eval", (6, 3)))
+    ]
     for posterior, statistics, update, start, mode in itertools.product(
         ("channel", "joint"), ("batch", "learned"), ("backprop", "em"), ("paper", "data"), ("train", "eval")
     ):
@@ -77,6 +83,10 @@ def norm_cases() -> list[Case]:
         found.append(_uan_case(f"UAN {posterior} no affine", (4, 2, 3), "train", affine=False, posterior=posterior))
         found.append(_uan_case(f"UAN {posterior} no rescale", (4, 2, 3), "train", rescale=False, posterior=posterior))
     return found
+
+
+def _later_public(shape: tuple[int, ...]) -> Layer:
+    return UANPublic(shape[1], 3, generation=2, dtype="float64").eval()
 
 
 def _sample_norm_case(name: str, make: Callable[[], Layer], shape: tuple[int, ...]) -> Case:

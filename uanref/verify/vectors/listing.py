@@ -159,3 +159,8 @@ def _uan_public() -> Iterator[Case]:
         yield Case(f"uan_public/one-component-{mode}", UANPublic, {**options, "num_components": 1}, RANK_3, mode)
         more = {**options, "eps": 0.0625, "momentum": 0.25}
         yield Case(f"uan_public/eps-momentum-{mode}", UANPublic, more, RANK_3, mode)
+    later = {**options, "generation": 2}  # trains as the first
+    yield Case("uan_public/generation2-rank3-train", UANPublic, later, RANK_3, "train")
+    yield Case("uan_public/generation2-rank2-eval", UANPublic, later, RANK_2, "eval")
+    yield Case("uan_public/generation2-rank4-eval", UANPublic, later, RANK_4, "eval")
+    yield Case("uan_public/generation2-eps-eval", UANPublic, {**later, "eps": 0.0625}, RANK_3, "eval")
