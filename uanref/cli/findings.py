@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -77,7 +78,9 @@ def write_page(groups: Mapping[tuple[str, str], Sequence[Cell]], page: Path) -> 
         return [f"no page was written: the cells of {twice[0]} are of several scales, give those of one"]
     if not names:
         return ["no page was written: a page is of experiments, and these are cells of uanref compare alone"]
-    command = f"uanref report {page.with_suffix('').as_posix()}/*.json --page {page.as_posix()}"
+    command = (
+        f"uanref report {shlex.quote(page.with_suffix('').as_posix())}/*.json --page {shlex.quote(page.as_posix())}"
+    )
     kept = {name: cells for (name, _), cells in groups.items() if name != registry.COMPARE}
     try:
         troubles = evidence.write_page(kept, page, command)
