@@ -29,7 +29,7 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("Gradients are more stable with UAN than with BN.", "gradient-stability", r"\bUAN"),
+    Claim("Gradients are more stable with UAN than with BN.", "gradient-stability", r"UAN than with BN"),
     Claim("UAN learns faster than BN.", "convergence", r"^UAN .*fewer updates"),
     Claim("UAN tolerates higher learning rates than no normalization.", "convergence", r"^UAN tolerates"),
     Claim("UAN is more accurate than BN.", "classification", r"more accurate than batch normalization"),
@@ -39,11 +39,18 @@ CLAIMS = (
         r"more accurate than Mixture Normalization",
     ),
     Claim("BN depends on the mini-batch.", "batch-size", r"^(BN|Batch normalization)\b"),
-    Claim("UAN does not depend on the mini-batch as BN does.", "batch-size", r"^UAN\b"),
-    Claim("UAN adapts to inputs that are shifted.", "input-shift", r"\bUAN"),
+    Claim("UAN with statistics of the batch depends less on it.", "batch-size", r"^UAN with batch"),
+    Claim("UAN with learned statistics depends less on it.", "batch-size", r"^UAN with learned"),
+    Claim(
+        "A network with UAN adapts to shifted inputs better than one with BN.", "input-shift", r"^A network with UAN"
+    ),
+    Claim("UAN adapts as well as BN with statistics taken anew.", "input-shift", r"^UAN as trained"),
+    Claim("UAN at the input adapts to shifted inputs.", "input-shift", r"^UAN at the input helps"),
+    Claim("UAN carries over to data of another source.", "input-shift", r"carries over"),
     Claim("The components of a trained UAN are distinct.", "components", r"stand apart|something else than"),
     Claim("Three components are better than one.", "components", r"^Three components"),
     Claim("In eval mode the mixture's own moments may normalize.", "inference", r"mixture's own moments"),
+    Claim("Without a separate EM fit, UAN costs less than Mixture Normalization.", "cost", r"mixture normalization"),
     Claim(
         "UAN is more accurate than BN and Mixture Normalization on CIFAR-10, CIFAR-100 and Tiny ImageNet.",
         why="These data are not part of this package yet; digits and Fashion-MNIST are under classification.",
