@@ -5,6 +5,7 @@
 - Exercises' solutions are folded, text and code together.
 - ``{derivation-list}`` and ``{explorer} NAME`` show the derivations; their pages are written to ``explore/``.
 - ``{public-names}`` lists what ``uanref`` itself exports.
+- The page of evidence is in the contents where it has been made.
 - ``{command-help}`` prints what every ``uanref COMMAND --help`` prints.
 """
 
@@ -38,6 +39,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", leave_output_alone)
     app.connect("builder-inited", copy_tutorials)
     app.connect("source-read", turn_links)
+    app.connect("source-read", list_evidence)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("doctree-read", keep_tags)
     app.connect("doctree-read", fold_solutions)
@@ -67,6 +69,12 @@ def copy_tutorials(app: Sphinx) -> None:
         copy = target / name
         if not copy.exists() or copy.read_bytes() != path.read_bytes():
             shutil.copyfile(path, copy)
+
+
+def list_evidence(app: Sphinx, docname: str, source: list[str]) -> None:
+    """The page of evidence stands in the contents where it has been made: ``uanref report ... --page``."""
+    if docname == "index" and "evidence" in app.env.found_docs:
+        source[0] = source[0].replace("\nreading\n", "\nreading\nevidence\n")
 
 
 def turn_links(app: Sphinx, docname: str, source: list[str]) -> None:
