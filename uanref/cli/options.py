@@ -15,7 +15,7 @@ from uanref.models import NORMS
 
 NORM_NAMES = ", ".join(NORMS)
 OWN_NORM = "mine.py:make or package.module:make, with make(num_features, rng)"
-DATASETS = "digits, fashion-small, fashion, idx:FOLDER, npz:FILE"
+DATASETS = "digits, fashion-small, fashion, mnist-5k, idx:FOLDER, npz:FILE"
 DERIVATION_NAMES = ", ".join(completion.DERIVATIONS)
 
 
