@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from uanref import plots
 from uanref.models import NORMS
 from uanref.plots import style
+from uanref.plots.curves import curves as small_multiples
 from uanref.training.history import Epoch, History
 
 
@@ -186,3 +187,75 @@ def test_text_that_is_not_ours_is_drawn_as_it_is_or_with_question_marks():
     assert style.plain("Größe_1 $x$") == r"Größe_1 \$x\$"
     assert style.plain("a\N{CJK UNIFIED IDEOGRAPH-65E5}b") == "a?b"
     assert style.shown("_mine.py:make") == " _mine.py:make"
+
+
+LINE = [(1.0, 2.0, 1.0, 3.0), (2.0, 4.0, 3.0, 5.0)]
+
+
+def _small(tmp_path, panels, **options):
+    return small_multiples(panels, tmp_path / "c.png", x_label="updates", y_label="accuracy (%)", **options)
+
+
+def test_small_multiples_have_a_panel_a_title_one_legend_and_the_norms_own_colours(tmp_path):
+    figure = _small(tmp_path, {"a": {"bn": LINE, "mine": LINE}, "b": {"uan": LINE}}, title="t")
+    left, right = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    np.testing.assert_array_equal(left.lines[0].get_xydata(), [[1, 2], [2, 4]])
+    assert left.lines[0].get_color() == plots.COLORS["bn"]
+    assert right.lines[0].get_color() == plots.COLORS["uan"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["bn", "mine", "uan"]
+    band = left.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (1.0, 5.0)
+    assert (left.get_xlabel(), left.get_ylabel(), right.get_ylabel()) == ("updates", "accuracy (%)", "")
+    assert imread(tmp_path / "c.png").shape[1] == round(figure.get_size_inches()[0] * plots.DPI)
+
+
+def test_lines_of_small_multiples_differ_without_colour(tmp_path):
+    labels = [*NORMS, "a", "b"]
+    axis = _small(tmp_path, {"p": dict.fromkeys(labels, LINE)}).axes[0]
+    drawn = [line for line in axis.lines if len(line.get_xdata())]
+    assert len({(line.get_marker(), line.get_linestyle()) for line in drawn}) >= len(NORMS)
+
+
+def test_many_small_multiples_wrap_and_share_an_axis_unless_told_not_to(tmp_path):
+    panels = {f"p{i}": {"bn": [(1.0, float(i), i - 1.0, i + 1.0)]} for i in range(1, 6)}
+    figure = _small(tmp_path, panels)
+    assert [axis.get_title() for axis in figure.axes if axis.axison] == list(panels)
+    assert all(axis.get_ylim() == pytest.approx((-0.14, 6.14)) for axis in figure.axes[:5])
+    apart = _small(tmp_path, panels, share=False)
+    assert len({axis.get_ylim() for axis in apart.axes[:5]}) == 5
+
+
+def test_what_is_infinite_stands_open_at_the_top_and_bands_end_at_the_edge(tmp_path):
+    line = [(1.0, 10.0, 10.0, math.inf), (2.0, math.inf, 20.0, math.inf), (3.0, math.nan, math.nan, math.nan)]
+    axis = _small(tmp_path, {"p": {"bn": line}}).axes[0]
+    drawn, beyond = axis.lines
+    np.testing.assert_array_equal(drawn.get_ydata(), [10.0, math.nan, math.nan])
+    np.testing.assert_array_equal(beyond.get_xydata(), [[2.0, axis.get_ylim()[1]]])
+    assert beyond.get_markerfacecolor() == "none"
+    assert axis.collections[0].get_paths()[0].vertices[:, 1].max() == axis.get_ylim()[1] < math.inf
+
+
+def test_logarithms_leave_out_what_they_do_not_know(tmp_path):
+    line = [(1.0, 0.0, -1.0, 1.0), (10.0, 100.0, 1.0, 1000.0)]
+    axis = _small(tmp_path, {"p": {"bn": line}}, x_log=True, y_log=True).axes[0]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [math.nan, 100.0])
+    assert 0 < axis.get_ylim()[0] < 1
+
+
+@pytest.mark.parametrize("line", [[], [(1.0, math.inf, math.inf, math.inf)], [(1.0, 5.0, 5.0, 5.0)]])
+@pytest.mark.parametrize("log", [False, True])
+def test_small_multiples_of_little(tmp_path, line, log):
+    low, high = _small(tmp_path, {"p": {"bn": line}}, y_log=log).axes[0].get_ylim()
+    assert low < high
+
+
+def test_small_multiples_of_nothing_say_so(tmp_path):
+    with pytest.raises(ValueError, match="no panel"):
+        _small(tmp_path, {})
+
+
+def test_the_name_of_the_module_hides_no_picture():
+    assert plots.curves.__module__ == "uanref.plots.training"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg as FigureCanvasAgg
 
+from uanref.plots.curves import curves as small_multiples  # noqa: F401  the module first: training's has the name here
 from uanref.plots.densities import Activations as Activations
 from uanref.plots.densities import activations as activations
 from uanref.plots.depths import gradients as gradients
