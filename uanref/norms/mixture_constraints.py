@@ -8,20 +8,23 @@ from uanref.kernels import accelerated
 
 
 @accelerated
-def constrained(logits: Array, raw_variance: Array, eps: float) -> tuple[Array, Array, Array]:
+def constrained(logits: Array, raw_variance: Array, eps: float, width: int) -> tuple[Array, Array, Array]:
     r"""Return what unconstrained weights mean: a mixture's parameters.
 
     Args:
-        logits: a, ``(K, P)``.
+        logits: a, ``(K, P)``, or ``(K, 1)`` where one prior serves all of the posterior's columns.
         raw_variance: s, ``(K, C)``.
         eps: added to the variance where densities are computed.
+        width: P, how many columns the posterior has: C, or 1 for a joint one.
 
     Returns:
         :math:`\log\lambda = \log \mathrm{softmax}(a)` ``(K, P)``, :math:`\sigma^2 = \mathrm{softplus}(s)` and
         :math:`\sigma^2 + \epsilon`, ``(K, C)`` each.
     """
     variance = softplus(raw_variance)
-    return log_softmax(logits), variance, variance + eps
+    log_prior = log_softmax(logits)
+    log_prior = log_prior.repeat(width // log_prior.shape[1], axis=1)  # (K, P)
+    return log_prior, variance, variance + eps
 
 
 @accelerated
@@ -34,12 +37,14 @@ def constrained_backward(
     log_prior: Array,
     raw_variance: Array,
     alive: Array | None,
+    shared: bool = False,
 ) -> tuple[Array, Array, Array]:
     r"""Take a mixture's gradients back to what is trained; backward of :func:`constrained`.
 
     1. Where the mixture's mean and variance are also the moments that normalize, both ways add up.
     2. A component to which no sample of the batch belongs stays where it is, whatever its gradient.
-    3. :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j` and
+    3. A prior that serves all columns gets what reaches each of them: the sum over c.
+    4. :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j` and
        :math:`ds_k = \mathrm{sigmoid}(s_k)\, d\sigma_k^2`.
 
     Args:
@@ -49,15 +54,19 @@ def constrained_backward(
         log_prior: from :func:`constrained`, ``(K, P)``.
         raw_variance: as given to :func:`constrained`, ``(K, C)``.
         alive: 1, or 0 for a dead component, ``(K, P)``; None where no batch decides.
+        shared: whether one prior served all columns.
 
     Returns:
-        da ``(K, P)``, dmu and ds ``(K, C)``.
+        da ``(K, P)``, ``(K, 1)`` if it is shared; dmu and ds ``(K, C)``.
     """
     xp = backend.namespace(dmean)
     if dmoments_mean is not None:
         dmean, dvariance = dmean + dmoments_mean, dvariance + dmoments_variance
     if alive is not None:
         dmean, dvariance = xp.where(alive > 0, dmean, 0.0), xp.where(alive > 0, dvariance, 0.0)
+    if shared:
+        total = dlog_prior.sum(axis=1, keepdims=True, dtype=backend.wide(dlog_prior))  # (K, 1)
+        dlog_prior, log_prior = total.astype(dlog_prior.dtype), log_prior[:, :1]
     return log_softmax_backward(dlog_prior, log_prior), dmean, softplus_backward(dvariance, raw_variance)
 
 

@@ -20,6 +20,7 @@ def em_step(
     moments_variance: Array,
     alive: Array,
     momentum: float,
+    shared: bool = False,
 ) -> tuple[Array, Array, Array]:
     r"""Move a mixture by one online EM step towards the moments that its posteriors gave.
 
@@ -30,7 +31,8 @@ def em_step(
         \sigma_k^2 \leftarrow (1 - \eta) \sigma_k^2 + \eta v_k
 
     With ``momentum`` eta = 1 this is the M step of EM. The prior is floored at 1e-6 and normalized
-    again; a dead component keeps mean and variance (this project's choices).
+    again; a dead component keeps mean and variance; a prior that all channels share moves towards the mean of their
+    shares :math:`S_k / \sum_j S_j` (this project's choices).
 
     Args:
         log_prior: ``(K, P)``.
@@ -39,13 +41,17 @@ def em_step(
         moments_mean, moments_variance: m_k and v_k, ``(K, C)``.
         alive: 1, or 0 for a dead component, ``(K, P)``.
         momentum: eta in [0, 1].
+        shared: whether all columns of ``log_prior`` are one prior.
 
     Returns:
-        The new ``log_prior``, ``mean`` and ``variance``.
+        The new ``log_prior``, ``(K, 1)`` if it is shared, ``mean`` and ``variance``.
     """
     xp = backend.namespace(mean)
     share = xp.exp(half_log(log_prior)) * total  # S, (K, P)
-    prior = xp.maximum((1.0 - momentum) * xp.exp(log_prior) + momentum * (share / share.sum(axis=0)), 1e-6)
+    share = share / share.sum(axis=0)
+    if shared:
+        log_prior, share = log_prior[:, :1], share.mean(axis=1, keepdims=True)  # (K, 1)
+    prior = xp.maximum((1.0 - momentum) * xp.exp(log_prior) + momentum * share, 1e-6)
     return (
         xp.log(prior / prior.sum(axis=0)),
         moved(mean, moments_mean, alive, momentum),
@@ -65,18 +71,20 @@ def em_step_of_weights(
     alive: Array,
     momentum: float,
     eps: float,
+    shared: bool = False,
 ) -> tuple[Array, Array, Array]:
     r"""Move the weights behind a mixture by one :func:`em_step`: a, mu and s, :math:`\sigma^2 = \mathrm{softplus}(s)`.
 
     Args:
         raw_variance: s, which a dead component keeps to the bit, ``(K, C)``.
         eps: :math:`\sigma^2` does not fall below it.
-        log_prior, mean, variance, total, moments_mean, moments_variance, alive, momentum: as :func:`em_step`.
+        log_prior, mean, variance, total, moments_mean, moments_variance, alive, momentum, shared: as :func:`em_step`.
 
     Returns:
         The new logits (the logarithms of the prior), mean and s.
     """
-    logits, mean, variance = em_step(log_prior, mean, variance, total, moments_mean, moments_variance, alive, momentum)
+    found = moments_mean, moments_variance, alive
+    logits, mean, variance = em_step(log_prior, mean, variance, total, *found, momentum, shared)
     raw = inverse_softplus(variance, eps)
     return logits, mean, backend.namespace(raw).where(alive > 0, raw, raw_variance)
 

@@ -32,15 +32,21 @@ class UAN(ScaleAndShift, Layer):
     Backward: :func:`~uanref.norms.mixture_transform.transform_backward` goes through the component
     normalization, the batch moments and the weights. What remains here:
 
-    1. learned moments hand their gradient to mu and sigma^2; running moments are constants;
+    1. learned moments, and the mixture's in eval mode, hand their gradient to mu and sigma^2; running ones are constants;
     2. :math:`\lambda = \mathrm{softmax}(a)`, so :math:`da_k = d\log\lambda_k - \lambda_k \sum_j d\log\lambda_j`;
-    3. :math:`\sigma^2 = \mathrm{softplus}(s)`, so :math:`ds_k = \mathrm{sigmoid}(s_k)\, d\sigma_k^2`.
+    3. a shared prior gets what reaches it in every channel: :math:`d\log\lambda_k = \sum_c d\log\lambda_{kc}`;
+    4. :math:`\sigma^2 = \mathrm{softplus}(s)`, so :math:`ds_k = \mathrm{sigmoid}(s_k)\, d\sigma_k^2`.
 
     Args:
         num_features: C, >= 1.
         num_components: K, >= 1; K = 1 with batch statistics is batch normalization.
         posterior: ``"channel"``, one per activation and channel, or ``"joint"``, one per position over all channels.
+        prior: ``"channel"``, one per component and channel, or ``"shared"``, one per component for all channels, the
+            shape in the authors' public code. A joint posterior has one per component anyway.
         statistics: ``"batch"`` or ``"learned"``.
+        inference: by what batch statistics normalize in eval mode: ``"running"`` moments, or the ``"mixture"``'s own mu
+            and sigma^2, as two later public releases of the authors do: the function of learned statistics. Running
+            moments are kept in both cases; with learned statistics nothing changes.
         update: ``"backprop"`` trains the mixture by gradient; ``"em"`` moves it by online EM after each training
             forward and gives it no gradient (this project's choice, as are both starts' details).
         start: ``"paper"``: mean U(-1, 1), raw variance U(0.001, 0.01). ``"data"``: on the first training batch
@@ -53,7 +59,8 @@ class UAN(ScaleAndShift, Layer):
         rng: generator for the start, ``default_rng(0)`` if None.
 
     Attributes:
-        prior_logits: a, lambda = softmax_k(a), shape (K, C), (K, 1) for the joint posterior; starts at 0.
+        prior_logits: a, lambda = softmax_k(a), shape (K, C), (K, 1) for a joint posterior or a shared
+            prior; starts at 0.
         mean: mu, (K, C).
         raw_variance: s, sigma^2 = softplus(s), (K, C).
         gamma, beta: (C,), or None.
@@ -80,7 +87,9 @@ class UAN(ScaleAndShift, Layer):
         num_components: int = 3,
         *,
         posterior: str = "channel",
+        prior: str = "channel",
         statistics: str = "batch",
+        inference: str = "running",
         update: str = "backprop",
         start: str = "paper",
         rescale: bool = True,
@@ -94,7 +103,9 @@ class UAN(ScaleAndShift, Layer):
         self.num_features = channels = count("num_features", num_features)
         self.num_components = components = count("num_components", num_components)
         self.posterior = choice("posterior", posterior, ("channel", "joint"))
+        self.prior = choice("prior", prior, ("channel", "shared"))
         self.statistics = choice("statistics", statistics, ("batch", "learned"))
+        self.inference = choice("inference", inference, ("running", "mixture"))
         self.update = choice("update", update, ("backprop", "em"))
         self.start = choice("start", start, ("paper", "data"))
         self.rescale = bool(rescale)
@@ -102,7 +113,7 @@ class UAN(ScaleAndShift, Layer):
         self.momentum = number("momentum", momentum, 0.0, 1.0)
 
         rng, shape, trained = backend.as_generator(rng), (components, channels), update == "backprop"
-        prior_width = channels if posterior == "channel" else 1
+        prior_width = channels if posterior == prior == "channel" else 1
         self.prior_logits = self._new([[0.0] * prior_width] * components, trainable=trained)
         if start == "paper":
             self.mean = self._new(rng.uniform(-1.0, 1.0, shape), trainable=trained)
@@ -147,18 +158,21 @@ class UAN(ScaleAndShift, Layer):
             self._start_on(rows)
 
         # 1. The mixture as its unconstrained weights give it now.
-        log_prior, variance, with_eps = constrained(self.prior_logits.value, self.raw_variance.value, self.eps)
+        width = self.num_features if self.posterior == "channel" else 1  # P
+        weights = self.prior_logits.value, self.raw_variance.value
+        log_prior, variance, with_eps = constrained(*weights, self.eps, width)
         mixture = Mixture(log_prior, self.mean.value, with_eps)  # log lambda (K, P), mu and sigma^2 + eps (K, C)
 
         # 2. The moments that normalize each component.
         needs_batch = from_batch or (self.training and self.update == "em")
         batch = Moments(*batch_moments(rows, mixture, self.eps)) if needs_batch else None
+        own = self.statistics == "learned" or (not self.training and self.inference == "mixture")
         if from_batch and batch is not None:
             moments = batch
-        elif self.statistics == "batch":
-            moments = fixed_moments(self.running_mean, self.running_var, self.eps)
-        else:
+        elif own:
             moments = fixed_moments(self.mean.value, variance, self.eps)
+        else:
+            moments = fixed_moments(self.running_mean, self.running_var, self.eps)
 
         # 3. y = gamma rho sum_k w_k (x - m_k) i_k + beta
         rho = self.num_components**-0.5 if self.rescale else 1.0
@@ -168,25 +182,31 @@ class UAN(ScaleAndShift, Layer):
         # 4. State moves last: y was computed with the old values.
         if batch is not None:
             self._move_state(batch, mixture, variance)
-        self._keep(y, rows, mixture, moments, rho, gamma, self.raw_variance.value)
+        self._keep(y, rows, mixture, moments, rho, gamma, self.raw_variance.value, own)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for ``dy`` of the output's shape; fills ``grad`` of all trained parameters."""
-        rows, mixture, moments, rho, gamma, raw_variance = self._take(dy)
+        rows, mixture, moments, rho, gamma, raw_variance, own = self._take(dy)
         dx, *others = transform_backward(dy.reshape(rows.shape), rows, mixture, moments, rho, gamma)
         d = Gradients(*others)
         self._receive_scale_and_shift(d.gamma, d.beta)  # (C,), (C,)
         if self.update == "backprop":
             # 1. Learned moments are the mixture's own.
-            own_mean, own_variance = None, None
-            if self.statistics == "learned":
-                own_mean, own_variance = d.moments_mean, d.moments_variance
-            # 2. and 3. Through softmax and softplus. A dead component of a batch stays where it is.
+            own_mean, own_variance = (d.moments_mean, d.moments_variance) if own else (None, None)
+            # 2. to 4. Through softmax and softplus. A dead component of a batch stays where it is.
             dlogits, dmean, draw_variance = constrained_backward(
-                d.log_prior, d.mean, d.variance, own_mean, own_variance, mixture.log_prior, raw_variance, moments.alive
+                d.log_prior,
+                d.mean,
+                d.variance,
+                own_mean,
+                own_variance,
+                mixture.log_prior,
+                raw_variance,
+                moments.alive,
+                self.prior == "shared",
             )
-            self.prior_logits.receive(dlogits)  # (K, P)
+            self.prior_logits.receive(dlogits)  # (K, P), or (K, 1)
             self.mean.receive(dmean)  # (K, C)
             self.raw_variance.receive(draw_variance)  # (K, C)
         return dx.reshape(dy.shape)
@@ -211,6 +231,7 @@ class UAN(ScaleAndShift, Layer):
                 batch.alive,
                 self.momentum,
                 self.eps,
+                self.prior == "shared",
             )
 
     def _start_on(self, rows: Array) -> None:

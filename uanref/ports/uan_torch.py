@@ -23,8 +23,12 @@ class UAN(nn.Module):
         num_features: C, channels on axis 1.
         num_components: K; K = 1 with batch statistics is batch normalization.
         posterior: ``"channel"``, one per activation and channel, or ``"joint"``, one per position over all channels.
+        prior: ``"channel"``, one per component and channel, or ``"shared"``, one per component for all channels (a joint
+            posterior has no other).
         statistics: ``"batch"``, posterior-weighted moments of the batch (running ones in eval mode), or ``"learned"``,
             the mixture's own mean and variance.
+        inference: by what batch statistics normalize in eval mode: ``"running"`` moments, or the ``"mixture"``'s own mean
+            and variance.
         update: ``"backprop"`` trains the mixture by gradient; ``"em"`` makes it a buffer that each training forward
             moves by online EM.
         start: ``"paper"``, random numbers, or ``"data"``, around the moments of the first training batch.
@@ -43,7 +47,9 @@ class UAN(nn.Module):
         num_components: int = 3,
         *,
         posterior: str = "channel",
+        prior: str = "channel",
         statistics: str = "batch",
+        inference: str = "running",
         update: str = "backprop",
         start: str = "paper",
         rescale: bool = True,
@@ -56,11 +62,13 @@ class UAN(nn.Module):
         super().__init__()
         choices = {"posterior": (posterior, "channel", "joint"), "statistics": (statistics, "batch", "learned")}
         choices |= {"update": (update, "backprop", "em"), "start": (start, "paper", "data")}
+        choices |= {"prior": (prior, "channel", "shared"), "inference": (inference, "running", "mixture")}
         for name, (given, *known) in choices.items():
             if given not in known:
                 raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {given!r}")
         self.num_features, self.num_components = num_features, num_components
         self.posterior, self.statistics, self.update, self.start = posterior, statistics, update, start
+        self.prior, self.inference = prior, inference
         self.rescale, self.eps, self.momentum, self.affine = rescale, eps, momentum, affine
 
         where = {"device": device, "dtype": dtype}
@@ -73,7 +81,7 @@ class UAN(nn.Module):
             self.register_buffer("initialized", torch.tensor(False, device=device))
             mean = 0.3 * self.start_jitter
             raw_variance = inverse_softplus(torch.ones(shape, **where), eps)
-        prior_width = num_features if posterior == "channel" else 1
+        prior_width = num_features if posterior == prior == "channel" else 1
         mixture = {
             "prior_logits": torch.zeros((num_components, prior_width), **where),
             "mean": mean,
@@ -107,7 +115,7 @@ class UAN(nn.Module):
             self.start_on(rows)
 
         # 1. The mixture as its unconstrained weights give it.
-        log_prior = torch.log_softmax(self.prior_logits, dim=0)  # log lambda, (K, P)
+        log_prior = torch.log_softmax(self.prior_logits, dim=0)  # log lambda, (K, P), or (K, 1) if shared
         sigma2 = softplus(self.raw_variance)  # (K, C)
         q = sigma2 + self.eps
 
@@ -125,7 +133,7 @@ class UAN(nn.Module):
             m, v = batch_mean, batch_variance
             inverse_std = alive / torch.sqrt(v + self.eps + (~alive).to(v.dtype))  # a dead component adds nothing
         else:
-            is_running = self.statistics == "batch"
+            is_running = self.statistics == "batch" and (self.training or self.inference == "running")
             m, v = (self.running_mean, self.running_var) if is_running else (self.mean, sigma2)
             inverse_std = 1.0 / torch.sqrt(v + self.eps)  # (K, C)
 
@@ -163,6 +171,8 @@ class UAN(nn.Module):
     ) -> None:
         """Move the mixture one step of online EM toward the batch's moments; ``total`` is sum(tau), ``(K, P)``."""
         share = total / total.sum(dim=0)
+        if self.prior == "shared":
+            share = share.mean(dim=1, keepdim=True)
         prior = ((1.0 - self.momentum) * log_prior.exp() + self.momentum * share).clamp(min=1e-6)
         self.prior_logits.copy_(torch.log(prior / prior.sum(dim=0)))
         self.move("mean", mean, alive)
@@ -172,8 +182,8 @@ class UAN(nn.Module):
     def extra_repr(self) -> str:
         """Return what ``print(module)`` shows between the parentheses."""
         return (
-            f"{self.num_features}, {self.num_components}, posterior={self.posterior!r}, "
-            f"statistics={self.statistics!r}, update={self.update!r}, start={self.start!r}, rescale={self.rescale}, "
+            f"{self.num_features}, {self.num_components}, posterior={self.posterior!r}, prior={self.prior!r}, "
+            f"statistics={self.statistics!r}, inference={self.inference!r}, update={self.update!r}, start={self.start!r}, rescale={self.rescale}, "
             f"eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
         )
 

@@ -84,6 +84,7 @@ def _large() -> list[Case]:
         "UANPublic": (lambda: UANPublic(5, 3, dtype="float64"), image),
         "UAN channel batch": (lambda: uan(posterior="channel", statistics="batch"), image),
         "UAN channel learned": (lambda: uan(posterior="channel", statistics="learned"), image),
+        "UAN shared batch": (lambda: uan(posterior="channel", prior="shared"), image),
         "UAN joint batch": (lambda: uan(posterior="joint", statistics="batch"), image),
         "SoftmaxCrossEntropy": (lambda: LossLayer(SoftmaxCrossEntropy(0.1), np.arange(600) % 1001), (600, 1001)),
     }

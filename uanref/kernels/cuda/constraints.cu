@@ -19,16 +19,18 @@ extern "C" __global__ void softplus_backward(const scalar* dy, const scalar* s, 
   if (i < size) ds[i] = softplus_back(dy[i], s[i]);
 }
 
-// Column p of log softmax over the K rows: log lambda_k = a_k - max - log sum_j exp(a_j - max).
+// Column p of log softmax over the K rows: log lambda_k = a_k - max - log sum_j exp(a_j - max). If one prior is shared,
+// every column is that of the only logits.
 __device__ inline void log_softmax(const scalar* logits, scalar* log_prior, long long p, long long components,
-                                   long long columns) {
-  scalar top = logits[p], sum = 0;
+                                   long long columns, bool shared) {
+  long long from = shared ? 0 : p, step = shared ? 1 : columns;
+  scalar top = logits[from], sum = 0;
   for (long long k = 1; k < components; ++k) {
-    scalar a = logits[k * columns + p];
+    scalar a = logits[k * step + from];
     if (a > top) top = a;
   }
-  for (long long k = 0; k < components; ++k) sum += exp(logits[k * columns + p] - top);
-  for (long long k = 0; k < components; ++k) log_prior[k * columns + p] = logits[k * columns + p] - top - log(sum);
+  for (long long k = 0; k < components; ++k) sum += exp(logits[k * step + from] - top);
+  for (long long k = 0; k < components; ++k) log_prior[k * columns + p] = logits[k * step + from] - top - log(sum);
 }
 
 // Column p of da_k = dlog lambda_k - lambda_k sum_j dlog lambda_j.
@@ -42,13 +44,29 @@ __device__ inline void log_softmax_backward(const scalar* dlog_prior, const scal
   }
 }
 
-// log lambda = log softmax(a), sigma^2 = softplus(s) and sigma^2 + eps, a thread for each channel.
+// The same for a prior that all columns share: first the sum over them, then the softmax. By all threads of a block.
+__device__ inline void shared_log_softmax_backward(const scalar* dlog_prior, const scalar* log_prior, scalar* dlogits,
+                                                   long long components, long long columns) {
+  scalar sum = 0;
+  for (long long k = 0; k < components; ++k) {
+    scalar own = 0;
+    for (long long p = threadIdx.x; p < columns; p += THREADS) own += dlog_prior[k * columns + p];
+    scalar total = block_sum(own);
+    if (threadIdx.x == 0) dlogits[k] = total;
+    sum += total;
+  }
+  if (threadIdx.x == 0)
+    for (long long k = 0; k < components; ++k) dlogits[k] -= exp(log_prior[k * columns]) * sum;
+}
+
+// log lambda = log softmax(a), sigma^2 = softplus(s) and sigma^2 + eps, a thread for each channel. The prior has as many
+// columns as the posterior; its logits one alone if it is shared.
 extern "C" __global__ void constrained(const scalar* logits, const scalar* raw_variance, scalar* log_prior,
                                        scalar* variance, scalar* with_eps, double eps, long long components,
-                                       long long channels, long long columns) {
+                                       long long channels, long long columns, long long shared) {
   long long c = thread_index();
   if (c >= channels) return;
-  if (c < columns) log_softmax(logits, log_prior, c, components, columns);
+  if (c < columns) log_softmax(logits, log_prior, c, components, columns, shared);
   for (long long k = 0; k < components; ++k) {
     long long i = k * channels + c;
     variance[i] = softplus_of(raw_variance[i]);
@@ -57,16 +75,18 @@ extern "C" __global__ void constrained(const scalar* logits, const scalar* raw_v
 }
 
 // The gradients of the mixture back to a, mu and s, a thread for each channel. Null are dmoments_mean and
-// dmoments_variance unless moments are learned, and alive unless a batch decides who lives.
+// dmoments_variance unless moments are learned, and alive unless a batch decides who lives. The gradient of a shared prior
+// is the first block's.
 extern "C" __global__ void constrained_backward(const scalar* dlog_prior, const scalar* log_prior, const scalar* alive,
                                                 const scalar* dmean, const scalar* dvariance,
                                                 const scalar* dmoments_mean, const scalar* dmoments_variance,
                                                 const scalar* raw_variance, scalar* dlogits, scalar* dmu,
                                                 scalar* draw_variance, long long components, long long channels,
-                                                long long columns) {
+                                                long long columns, long long shared) {
+  if (shared && blockIdx.x == 0) shared_log_softmax_backward(dlog_prior, log_prior, dlogits, components, columns);
   long long c = thread_index();
   if (c >= channels) return;
-  if (c < columns) log_softmax_backward(dlog_prior, log_prior, dlogits, c, components, columns);
+  if (!shared && c < columns) log_softmax_backward(dlog_prior, log_prior, dlogits, c, components, columns);
   for (long long k = 0; k < components; ++k) {
     long long i = k * channels + c;
     bool lives = !alive || alive[columns == channels ? i : k] > 0;
@@ -117,31 +137,72 @@ __device__ inline scalar share_of(scalar log_prior, scalar total, scalar bound) 
   return exp(half < bound ? bound : half) * total;  // NaN stays NaN
 }
 
-// One online EM step with eta = momentum, a thread for each channel:
-//   lambda_k <- max((1 - eta) lambda_k + eta S_k / sum_j S_j, 1e-6), normalized again,
-//   mu_k <- (1 - eta) mu_k + eta m_k where component k is alive, and the variance alike; where raw_variance is not null,
-//   the weight behind the variance takes its place.
-// The prior and alive are (K, P), P = channels, or 1: then each thread finds the same prior, and the first writes it.
-extern "C" __global__ void em_step(const scalar* log_prior, const scalar* total, const scalar* alive,
-                                   const scalar* mean, const scalar* variance, const scalar* moments_mean,
-                                   const scalar* moments_variance, const scalar* raw_variance, scalar* new_log_prior,
-                                   scalar* new_mean, scalar* new_variance, double momentum, double bound, double floor,
-                                   long long components, long long channels, long long columns) {
-  long long c = thread_index();
-  if (c >= channels) return;
-  long long p = columns == channels ? c : 0;
-  scalar eta = momentum, stay = 1 - momentum, all = 0, sum = 0;
+// Column p's sum over the components of those.
+__device__ inline scalar all_shares(const scalar* log_prior, const scalar* total, long long p, long long components,
+                                    long long columns, scalar bound) {
+  scalar all = 0;
   for (long long k = 0; k < components; ++k) all += share_of(log_prior[k * columns + p], total[k * columns + p], bound);
+  return all;
+}
+
+// lambda_k <- max((1 - eta) lambda_k + eta share, 1e-6), yet to be normalized.
+__device__ inline scalar moved_prior(scalar log_prior, scalar share, double momentum) {
+  scalar prior = (scalar)(1 - momentum) * exp(log_prior) + (scalar)momentum * share;
+  return prior < (scalar)1e-6 ? (scalar)1e-6 : prior;  // NaN stays NaN
+}
+
+// The new prior of column p, by one thread.
+__device__ inline void em_step_of_prior(const scalar* log_prior, const scalar* total, scalar* new_log_prior,
+                                        long long p, long long components, long long columns, double momentum,
+                                        scalar bound) {
+  scalar all = all_shares(log_prior, total, p, components, columns, bound), sum = 0;
   // Twice the same loop: first for the sum of the floored priors, then for their logarithms.
   for (int writing = 0; writing < 2; ++writing) {
     for (long long k = 0; k < components; ++k) {
       long long i = k * columns + p;
-      scalar prior = stay * exp(log_prior[i]) + eta * (share_of(log_prior[i], total[i], bound) / all);
-      if (prior < (scalar)1e-6) prior = 1e-6;
+      scalar prior = moved_prior(log_prior[i], share_of(log_prior[i], total[i], bound) / all, momentum);
       if (!writing) sum += prior;
-      if (writing && c < columns) new_log_prior[i] = log(prior / sum);
+      if (writing) new_log_prior[i] = log(prior / sum);
     }
   }
+}
+
+// The new prior that all columns share, by all threads of a block: it moves towards the mean of their shares.
+__device__ inline void em_step_of_shared_prior(const scalar* log_prior, const scalar* total, scalar* new_log_prior,
+                                               long long components, long long columns, double momentum,
+                                               scalar bound) {
+  scalar sum = 0;
+  for (long long k = 0; k < components; ++k) {
+    scalar own = 0;
+    for (long long p = threadIdx.x; p < columns; p += THREADS) {
+      scalar all = all_shares(log_prior, total, p, components, columns, bound);
+      own += share_of(log_prior[k * columns + p], total[k * columns + p], bound) / all;
+    }
+    scalar prior = moved_prior(log_prior[k * columns], block_sum(own) / columns, momentum);
+    if (threadIdx.x == 0) new_log_prior[k] = prior;
+    sum += prior;
+  }
+  if (threadIdx.x == 0)
+    for (long long k = 0; k < components; ++k) new_log_prior[k] = log(new_log_prior[k] / sum);
+}
+
+// One online EM step with eta = momentum, a thread for each channel:
+//   lambda_k <- max((1 - eta) lambda_k + eta S_k / sum_j S_j, 1e-6), normalized again,
+//   mu_k <- (1 - eta) mu_k + eta m_k where component k is alive, and the variance alike; where raw_variance is not null,
+//   the weight behind the variance takes its place.
+// The prior and alive are (K, P), P = channels or 1. If one prior is shared, the first block writes it, (K, 1).
+extern "C" __global__ void em_step(const scalar* log_prior, const scalar* total, const scalar* alive,
+                                   const scalar* mean, const scalar* variance, const scalar* moments_mean,
+                                   const scalar* moments_variance, const scalar* raw_variance, scalar* new_log_prior,
+                                   scalar* new_mean, scalar* new_variance, double momentum, double bound, double floor,
+                                   long long components, long long channels, long long columns, long long shared) {
+  if (shared && blockIdx.x == 0)
+    em_step_of_shared_prior(log_prior, total, new_log_prior, components, columns, momentum, bound);
+  long long c = thread_index();
+  if (c >= channels) return;
+  if (!shared && c < columns)
+    em_step_of_prior(log_prior, total, new_log_prior, c, components, columns, momentum, bound);
+  long long p = columns == channels ? c : 0;
   for (long long k = 0; k < components; ++k) {
     long long i = k * channels + c;
     bool lives = alive[k * columns + p] > 0;

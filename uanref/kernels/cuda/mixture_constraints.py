@@ -11,15 +11,15 @@ from uanref.kernels.cuda.constraints import launch, like
 from uanref.kernels.cuda.launch import serves
 
 
-def constrained(logits: Array, raw_variance: Array, eps: float) -> tuple[Array, Array, Array]:
+def constrained(logits: Array, raw_variance: Array, eps: float, width: int) -> tuple[Array, Array, Array]:
     """Serve :func:`uanref.norms.mixture_constraints.constrained`."""
     if not serves(logits, raw_variance):
         return NotImplemented
     xp = backend.namespace(logits, raw_variance)
-    log_prior = xp.empty(logits.shape, dtype=logits.dtype)
+    log_prior = xp.empty((logits.shape[0], width), dtype=logits.dtype)
     variance, with_eps = (xp.empty(raw_variance.shape, dtype=logits.dtype) for _ in range(2))
     given = like(logits, logits), like(logits, raw_variance, raw_variance.shape)
-    sizes = (float(eps), *raw_variance.shape, logits.shape[1])
+    sizes = (float(eps), *raw_variance.shape, width, int(logits.shape[1] != width))
     launch("constrained", raw_variance.shape[1], logits, *given, log_prior, variance, with_eps, *sizes)
     return log_prior, variance, with_eps
 
@@ -33,6 +33,7 @@ def constrained_backward(
     log_prior: Array,
     raw_variance: Array,
     alive: Array | None,
+    shared: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Serve :func:`uanref.norms.mixture_constraints.constrained_backward`."""
     given = (dlog_prior, log_prior, alive), (dmean, dvariance, dmoments_mean, dmoments_variance, raw_variance)
@@ -41,9 +42,9 @@ def constrained_backward(
     xp = backend.namespace(dmean)
     per_prior = (like(dmean, a, log_prior.shape) for a in given[0])
     per_component = (like(dmean, a) for a in given[1])
-    shapes = log_prior.shape, dmean.shape, dmean.shape
+    shapes = (log_prior.shape[0], 1) if shared else log_prior.shape, dmean.shape, dmean.shape
     dlogits, dmu, draw_variance = (xp.empty(shape, dtype=dmean.dtype) for shape in shapes)
-    sizes = (*dmean.shape, log_prior.shape[1])
+    sizes = (*dmean.shape, log_prior.shape[1], int(shared))
     found = dlogits, dmu, draw_variance
     launch("constrained_backward", dmean.shape[1], dmean, *per_prior, *per_component, *found, *sizes)
     return found

@@ -19,10 +19,11 @@ def em_step(
     moments_variance: Array,
     alive: Array,
     momentum: float,
+    shared: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Serve :func:`uanref.norms.mixture_em.em_step`."""
     per_prior, per_component = (log_prior, total, alive), (mean, variance, moments_mean, moments_variance)
-    return _step(per_prior, per_component, None, momentum, 0.0)
+    return _step(per_prior, per_component, None, momentum, 0.0, shared)
 
 
 def em_step_of_weights(
@@ -36,10 +37,11 @@ def em_step_of_weights(
     alive: Array,
     momentum: float,
     eps: float,
+    shared: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Serve :func:`uanref.norms.mixture_em.em_step_of_weights`."""
     per_prior, per_component = (log_prior, total, alive), (mean, variance, moments_mean, moments_variance)
-    return _step(per_prior, per_component, raw_variance, momentum, eps)
+    return _step(per_prior, per_component, raw_variance, momentum, eps, shared)
 
 
 def _step(
@@ -48,18 +50,18 @@ def _step(
     raw_variance: Array | None,
     momentum: float,
     eps: float,
+    shared: bool,
 ) -> tuple[Array, Array, Array]:
     """Return the new log prior and mean, and the new variance, or the weight behind it where the old one is given."""
     if not serves(*per_prior, *per_component, raw_variance):
         return NotImplemented
     log_prior, mean = per_prior[0], per_component[0]
-    new_log_prior, new_mean, new = (
-        backend.namespace(mean).empty(shape, dtype=mean.dtype) for shape in (log_prior.shape, mean.shape, mean.shape)
-    )
+    shapes = (log_prior.shape[0], 1) if shared else log_prior.shape, mean.shape, mean.shape
+    new_log_prior, new_mean, new = (backend.namespace(mean).empty(shape, dtype=mean.dtype) for shape in shapes)
     given = (*(like(mean, a, log_prior.shape) for a in per_prior), *(like(mean, a) for a in per_component))
     # Bounds of half a prior's logarithm (uanref.norms.mixture_weights.half_log) and of a variance.
     bounds = 0.75 * math.log(backend.tiny(mean.dtype)), max(float(eps), backend.tiny(mean.dtype))
-    sizes = (float(momentum), *bounds, *mean.shape, log_prior.shape[1])
+    sizes = (float(momentum), *bounds, *mean.shape, log_prior.shape[1], int(shared))
     found = new_log_prior, new_mean, new
     launch("em_step", mean.shape[1], mean, *given, like(mean, raw_variance), *found, *sizes)
     return found

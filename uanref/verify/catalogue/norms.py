@@ -57,6 +57,18 @@ def norm_cases() -> list[Case]:
                 start=start,
             )
         )
+    for posterior, statistics, update, mode in itertools.product(
+        ("channel", "joint"), ("batch", "learned"), ("backprop", "em"), ("train", "eval")
+    ):
+        name = f"UAN {posterior} shared {statistics} {update} {mode}"
+        options = {"posterior": posterior, "statistics": statistics, "update": update}
+        found.append(_uan_case(name, (4, 2, 3), mode, **options, prior="shared"))
+    for posterior, prior, update, mode in itertools.product(
+        ("channel", "joint"), ("channel", "shared"), ("backprop", "em"), ("train", "eval")
+    ):
+        name = f"UAN {posterior} {prior} by mixture {update} {mode}"
+        options = {"posterior": posterior, "prior": prior, "update": update}
+        found.append(_uan_case(name, (4, 2, 3), mode, **options, inference="mixture"))
     for posterior in ("channel", "joint"):
         found.append(_uan_case(f"UAN {posterior} K = 1", (5, 2), "train", num_components=1, posterior=posterior))
         found.append(

@@ -91,6 +91,7 @@ def _uan() -> Iterator[Case]:
             "affine": affine,
         }
         yield Case(f"uan/{'-'.join(words)}", UAN, options, RANK_3, mode, first_batch=(start, mode) == ("data", "train"))
+    yield from _uan_shared_or_by_the_mixture()
     for posterior, mode in itertools.product(("channel", "joint"), MODES):
         options = {"num_features": 2, "posterior": posterior}
         yield Case(f"uan/{posterior}-rank2-{mode}", UAN, options, RANK_2, mode)
@@ -98,6 +99,27 @@ def _uan() -> Iterator[Case]:
         yield Case(f"uan/{posterior}-one-component-{mode}", UAN, {**options, "num_components": 1}, RANK_3, mode)
         more = {**options, "eps": 0.0625, "momentum": 0.75}
         yield Case(f"uan/{posterior}-eps-momentum-{mode}", UAN, more, RANK_3, mode)
+
+
+def _uan_shared_or_by_the_mixture() -> Iterator[Case]:
+    """One prior for all channels, and the mixture's own moments in eval mode, with all that they meet."""
+    for posterior, (prior, inference), statistics, update, mode in itertools.product(
+        ("channel", "joint"),
+        (("shared", "running"), ("channel", "mixture"), ("shared", "mixture")),
+        ("batch", "learned"),
+        ("backprop", "em"),
+        MODES,
+    ):
+        options = {
+            "num_features": 2,
+            "posterior": posterior,
+            "prior": prior,
+            "statistics": statistics,
+            "inference": inference,
+            "update": update,
+        }
+        name = f"uan/{posterior}-prior-{prior}-{statistics}-inference-{inference}-{update}-{mode}"
+        yield Case(name, UAN, options, RANK_3, mode)
 
 
 def _mixture_norm() -> Iterator[Case]:
