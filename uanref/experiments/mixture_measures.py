@@ -70,7 +70,8 @@ def measure(model: Layer, x: Array) -> dict[str, list[float | None]]:
 
 def of_layer(layer: UAN, rows: Array) -> dict[str, float | None]:
     """Return all measures but ``bent`` of one layer for its inputs ``(N, C, S)``."""
-    log_prior, _, with_eps = constrained(layer.prior_logits.value, layer.raw_variance.value, layer.eps)
+    width = layer.num_features if layer.posterior == "channel" else 1  # P
+    log_prior, _, with_eps = constrained(layer.prior_logits.value, layer.raw_variance.value, layer.eps, width)
     tau = _float64(posterior(rows, Mixture(log_prior, layer.mean.value, with_eps)))  # (K, N, P, S)
     mean, variance = _float64(layer.mean.value), _float64(with_eps)  # (K, C)
     share = tau.mean(axis=(1, 3))  # (K, P)
