@@ -30,10 +30,10 @@ PICTURES = {
     "live": "live components",
     "entropy": "entropy of the posterior / log K",
     "distance": "distance of components, in sigma",
-    "ratio": "ratio of two variances",
     "bent": "bent: 1 - R² of output over input",
 }
-"""What is drawn over training, and the name of its axis."""
+"""What is drawn, and the name of its axis."""
+DRAWN = (1, 2, 4, 8)  # K whose training is drawn
 ACCURACY_MARGIN = 0.5
 APART_MARGIN = 2.0
 BENT_MARGIN = 0.05
@@ -98,14 +98,15 @@ def layers_mean(numbers: Sequence[float | None]) -> float:
 
 
 def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
-    """Draw every measure over training, a panel for each factor: the median over the seeds, and their range."""
+    """Draw the measures over training, a panel for each factor, and over K at the end: medians over the seeds."""
     from uanref.plots.curves import curves
 
     drawn = []
     for name, axis in PICTURES.items():
         panels: dict[str, dict[str, list[tuple[float, float, float, float]]]] = {}
         for factor, by_level in levels(cells).items():
-            lines = {_label(factor, level): _points(runs, name) for level, runs in by_level.items()}
+            shown = {level: runs for level, runs in by_level.items() if factor != "components" or level in DRAWN}
+            lines = {_label(factor, level): _points(runs, name) for level, runs in shown.items()}
             if lines := {label: points for label, points in lines.items() if points}:
                 panels[NAMES.get(factor, factor)] = lines
         if panels:
@@ -115,9 +116,27 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
                 x_label="epochs",
                 y_label=axis,
                 title="One factor at a time: median over the seeds, and their range",
-                y_log=name in ("distance", "ratio"),
+                y_log=name == "distance",
+                share=name in ("accuracy", "live", "distance"),
             )
             drawn.append(f"{name}.png")
+    if by_k := levels(cells).get("components", {}):
+        ends = {
+            k: {name: points[-1][1:] for name in PICTURES if (points := _points(runs, name))}
+            for k, runs in by_k.items()
+        }
+        curves(
+            {
+                axis: {"base": [(float(k), *values[name]) for k, values in ends.items() if name in values]}
+                for name, axis in PICTURES.items()
+            },
+            folder / "number.png",
+            x_label="K",
+            y_label="after the last epoch",
+            title="The number of components: median over the seeds, and their range",
+            share=False,
+        )
+        drawn.append("number.png")
     return drawn
 
 

@@ -55,7 +55,7 @@ def plan(scale: str, seeds: int | None) -> list[Config]:
 
 
 def compute(config: Config) -> tuple[Result, dict[str, Any]]:
-    """Train one network and evaluate it both ways; ``validation_accuracy`` and ``test_accuracy`` are the running one's."""
+    """Train one network and evaluate it both ways; the standard accuracies are those of running moments."""
     trained = trial.train(config)
     splits, found = trained.splits, {}
     for inference in INFERENCES:
@@ -79,12 +79,12 @@ def switch(model: Layer, inference: str) -> None:
 
 
 def methods(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return the cells by update and start, "backprop, paper start" and its like."""
+    """Return the cells by update and start, "backprop, paper" and its like."""
     found: dict[str, list[Cell]] = {}
     for update, start in itertools.product(UPDATES, STARTS):
         runs = [cell for cell in cells if cell.config["norm_options"] == {"update": update, "start": start}]
         if runs:
-            found[f"{update}, {start} start"] = runs
+            found[f"{update}, {start}"] = runs
     return found
 
 
@@ -100,7 +100,7 @@ def _percent(run: Cell, inference: str) -> float:
 def tables(cells: Sequence[Cell]) -> list[Table]:
     """Return one table: a row for each update and start."""
     made = Table(show_edge=False, pad_edge=False, caption_justify="left", caption_style="")
-    made.add_column("trained by")
+    made.add_column("update, start")
     for title in ("running (%)", "mixture (%)", "difference", "95 % interval"):
         made.add_column(title, justify="right")
     lost = 0
@@ -130,7 +130,7 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
     if not pairs:
         return []
     intervals(
-        [(name, pair.mean, pair.low, pair.high) for name, pair in pairs.items()],
+        [(f"{name} start", pair.mean, pair.low, pair.high) for name, pair in pairs.items()],
         folder / "differences.png",
         x_label="test accuracy, mixture minus running (percentage points)",
         title="Eval mode with the mixture's own moments, against running moments",
@@ -146,7 +146,7 @@ def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
     """
     return [
         judge(
-            f"In eval mode the mixture's own moments serve as well as running ones ({name}).",
+            f"In eval mode the mixture's own moments serve as well as running ones ({name} start).",
             f"The 95 % interval of the paired difference of test accuracies lies above -{MARGIN:g} percentage points.",
             difference(runs),
             -MARGIN,
