@@ -161,6 +161,31 @@ def test_a_built_model_loads_in_eval_mode_and_computes_the_same(tmp_path, norm):
     np.testing.assert_array_equal(loaded.forward(x), model.eval().forward(x))
 
 
+@pytest.mark.parametrize("model", models.MODELS)
+def test_width_and_norm_options_come_back(tmp_path, model):
+    options = {"start": "data", "affine": False, "eps": 1e-3}
+    made = models.build(model, "uan", image_shape=(1, 6, 6), num_classes=3, width=0.1, norm_options=options)
+    path = tmp_path / "model.npz"
+    trainer = make_trainer(made)
+    trainer.fit(1)
+    checkpoint.save(path, trainer)
+    loaded = checkpoint.load_model(path)
+    assert loaded.config == made.config
+    assert loaded.config["norm_options"] == options
+    x = make_splits().test.images
+    np.testing.assert_array_equal(loaded.forward(x), made.eval().forward(x))
+
+
+def test_a_forged_width_takes_no_memory(tmp_path):
+    path = tmp_path / "model.npz"
+    made = models.build("mlp", "bn", image_shape=(1, 6, 6), num_classes=3, width=0.5)
+    checkpoint.save(path, make_trainer(made))
+    made.config["width"] = 1e9
+    checkpoint.save(path, make_trainer(made))
+    with pytest.raises(CheckpointError, match=r"width is 1e\+09 but there are \d+ weights in all"):
+        checkpoint.load_model(path)
+
+
 def test_meta_tells_the_run(tmp_path):
     trainer = make_trainer()
     trainer.fit(1)

@@ -35,7 +35,8 @@ def splits():
 @pytest.fixture(scope="module")
 def good(splits, tmp_path_factory):
     """The text of a real checkpoint with something in every field."""
-    model = models.build("mlp", "bn", image_shape=(1, 8, 8), num_classes=10)
+    options = {"affine": True, "eps": 1e-5}
+    model = models.build("mlp", "bn", image_shape=(1, 8, 8), num_classes=10, width=0.5, norm_options=options)
     model.layers.insert(1, Dropout(0.1, rng=np.random.default_rng(1)))
     trainer = Trainer(
         *(model, SoftmaxCrossEntropy(0.1), AdamW(model.parameters()), splits),
@@ -98,6 +99,8 @@ def test_garbage_in_every_field(good):
             old = value_at(good, path)
             if same_kind(old, new) or (isinstance(old, list | dict) and type(new) is type(old)):
                 continue
+            if path[:2] == ("model", "norm_options") and len(path) == 3 and isinstance(new, bool | str | int | float):
+                continue  # what an option may be, its norm knows
             tried += 1
             with pytest.raises(CheckpointError) as caught:
                 parsed(replaced(good, path, new))
@@ -117,6 +120,15 @@ def test_whole_numbers_are_whole_numbers(good, field, value):
         parsed(good | {field: value})
 
 
+OPTIONAL = ("width", "norm_options")
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_what_was_not_given_may_lack(good, name):
+    meta = good | {"model": {key: value for key, value in good["model"].items() if key != name}}
+    assert parsed(meta) == meta
+
+
 def test_every_field_is_needed_and_no_other(good):
     for path in places(good):
         if (
@@ -124,6 +136,8 @@ def test_every_field_is_needed_and_no_other(good):
             or isinstance(path[-1], int)
             or path[:2] == ("generators", "model")
             or "gradient_norms" in path[:-1]
+            or "norm_options" in path[:-1]
+            or path[-1] in OPTIONAL
         ):
             continue
         owner = value_at(good, path[:-1])

@@ -123,7 +123,9 @@ def dataset_option(note: str = "") -> Any:
 
 def model_option(note: str = "") -> Any:
     """Return the option of a network."""
-    return typer.Option("--model", metavar="NAME", help=f"mlp or cnn{note}", autocompletion=completion.models)
+    return typer.Option(
+        "--model", metavar="NAME", help=f"mlp, cnn, shallow or shallow-one{note}", autocompletion=completion.models
+    )
 
 
 def components_option(note: str = "") -> Any:

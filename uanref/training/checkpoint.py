@@ -252,6 +252,11 @@ def _model(
         for name in ("num_classes", "num_components"):
             if meta["model"][name] > weights:
                 raise CheckpointError(f"{name} is {meta['model'][name]} but there are {weights} weights in all")
+        width = meta["model"].get("width", 1.0)
+        if (64 * width) * (
+            64 * width
+        ) > weights:  # every network has two layers of this size at least, one after another
+            raise CheckpointError(f"width is {width:g} but there are {weights} weights in all")
         if math.prod(meta["model"]["image_shape"]) > max(weights, 2**20):
             raise CheckpointError(f"images {meta['model']['image_shape']} are too large for {weights} weights")
         model = models.build(**meta["model"] | ({} if norm is None else {"norm": norm}))

@@ -82,15 +82,28 @@ def _image_shape(field: str, value: Any) -> None:
     many(whole(1), 1 if isinstance(value, list) and len(value) == 1 else 3)(field, value)  # vectors, or images
 
 
-MODEL = record(
-    model=one_of(*models.MODELS),
-    norm=_norm,
-    image_shape=_image_shape,
-    num_classes=whole(2),
-    num_components=whole(1),
-    seed=whole(0, None),
-    dtype=one_of("float32", "float64"),
-)
+def _option(field: str, value: Any) -> None:
+    if not isinstance(value, bool | str):
+        real()(field, value)
+
+
+_MODEL = {
+    "model": one_of(*models.MODELS),
+    "norm": _norm,
+    "image_shape": _image_shape,
+    "num_classes": whole(2),
+    "num_components": whole(1),
+    "seed": whole(0, None),
+    "dtype": one_of("float32", "float64"),
+}
+_MODEL_OPTIONS = {"width": real(0.0, above=True), "norm_options": named(_option)}  # there only where they were given
+
+
+def _model(field: str, value: Any) -> None:
+    given = value if isinstance(value, dict) else {}
+    record(**_MODEL, **{name: check for name, check in _MODEL_OPTIONS.items() if name in given})(field, value)
+
+
 EPOCH = {
     "epoch": whole(1),
     "train_loss": _MEASURED,
@@ -104,7 +117,7 @@ HISTORY = record(epochs=many(record(**EPOCH, seconds=_MEASURED)), **REPORTS)
 HEADER = record(
     format=text,
     version=whole(),
-    model=nothing_or(MODEL),
+    model=nothing_or(_model),
     data=record(name=text, seed=whole(0, None), fingerprint=_U32),
     loss=LOSS,
     optimizer=OPTIMIZER,
