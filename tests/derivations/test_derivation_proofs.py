@@ -23,11 +23,11 @@ def fewer(test):
 def test_all_derivations_of_the_issue_are_there():
     assert [derivation.name for derivation in DERIVATIONS] == [
         "linear", "relu", "conv", "softmax-cross-entropy", "bn", "bn-eval", "layer-norm", "posterior", "uan",
-        "uan-learned", "adam",
+        "uan-learned", "uan-shared", "adam",
     ]  # fmt: skip
     assert set(COMPACT) == {derivation.name for derivation in DERIVATIONS}  # each is tied to a layer
     assert [derivation.name for derivation in DERIVATIONS if derivation.forward_only] == ["adam"]
-    assert {"bn", "uan", "uan-learned"} <= {derivation.name for derivation, _ in COLLAPSES}
+    assert {"bn", "uan", "uan-learned", "uan-shared"} <= {derivation.name for derivation, _ in COLLAPSES}
 
 
 @pytest.mark.parametrize("derivation", DERIVATIONS, ids=name_of)

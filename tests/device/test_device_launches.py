@@ -30,6 +30,10 @@ LAUNCHES: dict[str, tuple[Callable[[], Layer], str, Budget, Budget]] = {
     "UAN, learned statistics, train": (lambda: UAN(4, statistics="learned"), "train", (3, 2), (3, 4)),
     "UAN, learned statistics, eval": (lambda: UAN(4, statistics="learned"), "eval", (3, 2), (3, 4)),
     "UAN, EM, train": (lambda: UAN(4, update="em"), "train", (5, 1), (6, 4)),
+    "UAN, shared prior, train": (lambda: UAN(4, prior="shared"), "train", (4, 2), (5, 5)),
+    "UAN, shared prior, eval": (lambda: UAN(4, prior="shared"), "eval", (3, 2), (3, 4)),
+    "UAN, shared prior, EM, train": (lambda: UAN(4, prior="shared", update="em"), "train", (5, 1), (6, 4)),
+    "UAN, by the mixture, eval": (lambda: UAN(4, inference="mixture"), "eval", (3, 2), (3, 4)),
     "UAN, learned statistics, EM, train": (
         lambda: UAN(4, statistics="learned", update="em"),
         "train",

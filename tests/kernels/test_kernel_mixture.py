@@ -245,18 +245,22 @@ def small_functions(dtype, seed=0, components=4, channels=5, columns=5):
     alive = (draw_array((components, columns), seed + 6) > 0.0).astype(dtype)
     log_prior[0], share[0] = -40.0, 0.0  # below the floor
     log_prior = mixture_constraints.log_softmax(log_prior)
+    same_prior = np.repeat(log_prior[:, :1], columns, axis=1)
     logits = 1000.0 * draw_array((components, columns), seed, dtype=dtype)
     em_step = share**2, third, wide**2, alive, 0.3
     return {
         "softplus": (wide,),
         "softplus_backward": (mixed, wide),
-        "constrained": (logits, wide, 0.1),
+        "constrained": (logits, wide, 0.1, columns),
+        "constrained, shared": (logits[:, :1], wide, 0.1, columns),
         "constrained_backward": (share, mixed, other, None, None, log_prior, wide, alive),
+        "constrained_backward, shared": (share, mixed, other, None, None, same_prior, wide, alive, True),
         "constrained_backward, learned": (share, mixed, other, third, mixed, log_prior, wide, None),
         "inverse_softplus": (wide, 0.01),
         "inverse_std": (mixed**2, 0.1),
         "moved_moments": (mixed, other, third, wide, alive, 0.3),
         "em_step": (log_prior, mixed, other**2, *em_step),
+        "em_step, shared": (same_prior, mixed, other**2, *em_step, True),
         "em_step_of_weights": (
             log_prior,
             mixed,
@@ -269,6 +273,7 @@ def small_functions(dtype, seed=0, components=4, channels=5, columns=5):
             0.003,
         ),
         "em_step_of_weights, of large ones": (log_prior, mixed, third, other**2, *em_step, 0.1),
+        "em_step_of_weights, shared": (same_prior, mixed, third, other**2, *em_step, 0.1, True),
     }
 
 
@@ -321,12 +326,20 @@ def test_small_functions_reach_over_several_blocks(cuda):
     a, s = draw_array((3, 1000), 0), draw_array((3, 1000), 1)
     expected = exactly(mixture_constraints.softplus, s)[0]
     np.testing.assert_allclose(to_host(small.softplus(there(s)))[0], expected, rtol=1e-12)
-    for found, right in zip(
-        to_host(*small.constrained(there(a), there(s), 0.1)),
-        exactly(mixture_constraints.constrained, a, s, 0.1),
-        strict=True,
+    same_prior = np.repeat(mixture_constraints.log_softmax(a[:, :1]), 1000, axis=1)
+    alive = (a > -1.0).astype("float64")
+    for kernel, definition, arguments in (
+        (small.constrained, mixture_constraints.constrained, (a, s, 0.1, 1000)),
+        (small.constrained, mixture_constraints.constrained, (a[:, :1], s, 0.1, 1000)),
+        (
+            small.constrained_backward,
+            mixture_constraints.constrained_backward,
+            (a, s, a * s, None, None, same_prior, s, alive, True),
+        ),
+        (em.em_step, mixture_em.em_step, (same_prior, s, s**2, a**2, a, a**2, alive, 0.3, True)),
     ):
-        np.testing.assert_allclose(found, right, rtol=1e-12)
+        for found, right in zip(to_host(*kernel(*map(there, arguments))), exactly(definition, *arguments), strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-11)
 
 
 def test_arrays_of_another_kind(cuda):
@@ -391,13 +404,18 @@ def make_mixture_norm(channels, components=3, seed=0, dtype="float64", **options
     statistics=st.sampled_from(["batch", "learned"]),
     update=st.sampled_from(["backprop", "em"]),
     start=st.sampled_from(["paper", "data"]),
+    prior=st.sampled_from(["channel", "shared"]),
+    inference=st.sampled_from(["running", "mixture"]),
     flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     layout=st.sampled_from(LAYOUTS),
 )
 @with_device
-def test_uan_equals_the_hosts(cuda, shape, components, seed, dtype, statistics, update, start, flags, layout):
+def test_uan_equals_the_hosts(
+    cuda, shape, components, seed, dtype, statistics, update, start, prior, inference, flags, layout
+):
     affine, rescale, training = flags
     options = {"statistics": statistics, "update": update, "start": start, "affine": affine, "rescale": rescale}
+    options |= {"prior": prior, "inference": inference}
     layer = make(shape[1], components, seed, dtype, **options).train(training)
     x, dy = (draw_array(shape, seed + i, dtype=dtype, layout=layout) for i in (3, 4))
     found, expected = on_device(layer, x, dy), in_float64(layer, x, dy)
@@ -563,8 +581,9 @@ def test_an_input_with_gaps_is_copied_once(cuda):
 
 
 def test_launches_with_em(cuda):
-    forward, backward = count(cuda, UAN(2, update="em"))
-    assert (len(forward), len(backward)) == (5, 1)
+    for prior in ("channel", "shared"):
+        forward, backward = count(cuda, UAN(2, update="em", prior=prior))
+        assert (len(forward), len(backward)) == (5, 1)
 
 
 def test_the_definitions_launch_none_and_the_numbers_are_the_same(cuda):

@@ -119,7 +119,18 @@ def test_through_the_window_without_eps(dtype, eps):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("options", [{}, {"update": "em"}, {"statistics": "learned"}, {"posterior": "joint"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"update": "em"},
+        {"statistics": "learned"},
+        {"posterior": "joint"},
+        {"prior": "shared"},
+        {"prior": "shared", "update": "em"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_through_the_window_on_every_backend(device, dtype, options):
     scan(CORNER[dtype], dtype, device, **options)

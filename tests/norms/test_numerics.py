@@ -35,6 +35,9 @@ NORMS = {
     "uan joint": lambda channels, **options: UAN(channels, posterior="joint", **options),
     "uan joint learned": lambda channels, **options: UAN(channels, posterior="joint", statistics="learned", **options),
     "uan em": lambda channels, **options: UAN(channels, update="em", **options),
+    "uan shared": lambda channels, **options: UAN(channels, prior="shared", **options),
+    "uan shared em": lambda channels, **options: UAN(channels, prior="shared", update="em", **options),
+    "uan by the mixture": lambda channels, **options: UAN(channels, inference="mixture", **options),
     "mn": MixtureNorm,
     "mn channel": lambda channels, **options: MixtureNorm(channels, posterior="channel", **options),
     "mode": ModeNorm,
@@ -42,6 +45,7 @@ NORMS = {
     "uan data": lambda channels, **options: UAN(channels, start="data", **options),
 }
 BATCH_STATISTICS = {"bn", "uan", "uan joint", "uan em", "uan data", "mn", "mn channel", "mode"}
+BATCH_STATISTICS |= {"uan shared", "uan shared em", "uan by the mixture"}
 SINGLE_PIXEL = [name for name in NORMS if name != "in"]
 
 

@@ -114,6 +114,10 @@ UAN_MISTAKES = {
     "softplus derivative's argument": (CONSTRAINTS, ".exp(s - softplus(s))", ".exp(-softplus(s))"),
     "learned moments' mean dropped": (CONSTRAINTS, "dmean + dmoments_mean, dvariance", "dmean, dvariance"),
     "learned moments' variance dropped": (CONSTRAINTS, "dvariance + dmoments_variance\n", "dvariance\n"),
+    "a shared prior's sum became a mean": (CONSTRAINTS, "dlog_prior.sum(axis=1, keepdims=True, dtype=backend.wide(dlog_prior))", "dlog_prior.mean(axis=1, keepdims=True)"),  # noqa: E501
+    "a shared prior gets one channel's": (CONSTRAINTS, "dlog_prior.sum(axis=1, keepdims=True, dtype=backend.wide(dlog_prior))", "dlog_prior[:, :1]"),  # noqa: E501
+    "moments of the mixture constant in eval mode": (LAYER, "(d.moments_mean, d.moments_variance) if own else", "(d.moments_mean, d.moments_variance) if self.statistics == 'learned' else"),  # noqa: E501
+    "running moments taken for the mixture's": (LAYER, "(d.moments_mean, d.moments_variance) if own else", "(d.moments_mean, d.moments_variance) if not self.training else"),  # noqa: E501
     "prior logits given dmean's sign": (LAYER, "self.mean.receive(dmean)", "self.mean.receive(-dmean)"),
 }  # fmt: skip
 
@@ -172,6 +176,8 @@ def uan_variants():
     for posterior in ("channel", "joint"):
         for statistics, training in (("batch", True), ("batch", False), ("learned", True)):
             yield {"posterior": posterior, "statistics": statistics}, training
+    yield {"posterior": "channel", "statistics": "batch", "prior": "shared"}, True
+    yield {"posterior": "channel", "statistics": "batch", "inference": "mixture"}, False
 
 
 def check_uan(cls):
@@ -209,7 +215,7 @@ def test_without_a_mistake_all_is_green(version):
     """The loader itself plants nothing."""
     assert all(batch_norm((CPU_BATCH if version else BATCH, "", "")).values())
     passed = uan((CPU_TRANSFORM if version else TRANSFORM, "", ""))
-    assert len(passed) == 6
+    assert len(passed) == 8
     assert all(passed.values())
 
 

@@ -89,7 +89,8 @@ def drawn_uan(shape: tuple[int, ...], seed: int, **options: Any) -> UAN:
 def compare_uan(layer: UAN, x: np.ndarray, dy: np.ndarray, floor: float = 0.0) -> formulas.Batch:
     """Compare one pass both ways and all state that it moved; returns what the batch said."""
     state = state_of(layer)
-    options = {name: getattr(layer, name) for name in ("statistics", "training", "rescale", "eps")}
+    names = ("posterior", "statistics", "inference", "training", "rescale", "eps")
+    options = {name: getattr(layer, name) for name in names}
     expected, batch, t = by_autograd(lambda tx, t: formulas.uan(tx, t, options), state, set(layer.parameters()), x, dy)
     assert_agree(both_ways(layer, x, dy), expected, TOLERANCE, floor=floor)
 
@@ -107,7 +108,10 @@ def compare_uan(layer: UAN, x: np.ndarray, dy: np.ndarray, floor: float = 0.0) -
 def compare_em(layer: UAN, batch: formulas.Batch, t: dict[str, Any]) -> None:
     """Compare the mixture that one training forward left behind."""
     rate = layer.momentum
-    prior = (1 - rate) * t["prior_logits"].softmax(0) + rate * batch.share / batch.share.sum(0)
+    share = batch.share / batch.share.sum(0)
+    if layer.prior == "shared":
+        share = sum(share[:, c : c + 1] for c in range(share.shape[1])) / share.shape[1]
+    prior = (1 - rate) * t["prior_logits"].softmax(0) + rate * share
     prior = prior.clamp(min=1e-6)
     ours = np.exp(layer.prior_logits.value)
     np.testing.assert_allclose(ours / ours.sum(0), (prior / prior.sum(0)).detach().numpy(), rtol=1e-10)
@@ -123,14 +127,19 @@ def compare_em(layer: UAN, batch: formulas.Batch, t: dict[str, Any]) -> None:
     SEEDS,
     COMPONENTS,
     st.sampled_from(["channel", "joint"]),
+    st.sampled_from(["channel", "shared"]),
     st.sampled_from(["batch", "learned"]),
+    st.sampled_from(["running", "mixture"]),
     st.sampled_from(["backprop", "backprop", "em"]),
     st.booleans(),
     st.booleans(),
     EPS,
 )
-def test_uan(shape, seed, components, posterior, statistics, update, training, affine, eps):
+def test_uan(
+    shape, seed, components, posterior, prior, statistics, inference, update, training, affine, eps
+):
     options = {"posterior": posterior, "statistics": statistics, "update": update, "affine": affine, "eps": eps}
+    options |= {"prior": prior, "inference": inference}
     layer = drawn_uan(shape, seed, num_components=components, rescale=seed % 2 == 0, momentum=0.3, **options)
     layer.train(training)
     compare_uan(layer, draw_array(shape, seed + 1), draw_array(shape, seed + 2), DRAWN)
@@ -139,9 +148,9 @@ def test_uan(shape, seed, components, posterior, statistics, update, training, a
 @pytest.mark.parametrize("update", ["backprop", "em"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("statistics", ["batch", "learned"])
-@pytest.mark.parametrize("posterior", ["channel", "joint"])
-def test_uan_with_a_dead_component(posterior, statistics, training, update):
-    layer = drawn_uan((6, 3, 4), 1, posterior=posterior, statistics=statistics, update=update)
+@pytest.mark.parametrize(("posterior", "prior"), [("channel", "channel"), ("channel", "shared"), ("joint", "channel")])
+def test_uan_with_a_dead_component(posterior, prior, statistics, training, update):
+    layer = drawn_uan((6, 3, 4), 1, posterior=posterior, prior=prior, statistics=statistics, update=update)
     layer.mean.value[1] = FAR
     batch = compare_uan(layer.train(training), draw_array((6, 3, 4), 2), draw_array((6, 3, 4), 3))
     assert (batch.alive == batch.alive.new_tensor([[True], [False], [True]])).all()
@@ -151,18 +160,20 @@ def test_uan_with_a_dead_component(posterior, statistics, training, update):
         assert (layer.prior_logits.grad[1] != 0).all()  # its share through the softmax over k
 
 
-def test_uan_dead_in_one_channel_only():
-    layer = drawn_uan((8, 3), 4)
+@pytest.mark.parametrize("update", ["backprop", "em"])
+@pytest.mark.parametrize("prior", ["channel", "shared"])
+def test_uan_dead_in_one_channel_only(prior, update):
+    layer = drawn_uan((8, 3), 4, prior=prior, update=update)
     layer.mean.value[0, 2] = -FAR
     batch = compare_uan(layer, draw_array((8, 3), 5), draw_array((8, 3), 6))
     assert (~batch.alive).nonzero().tolist() == [[0, 2]]
 
 
-@pytest.mark.parametrize("posterior", ["channel", "joint"])
-def test_uan_over_many_blocks(posterior):
+@pytest.mark.parametrize(("posterior", "prior"), [("channel", "channel"), ("channel", "shared"), ("joint", "channel")])
+def test_uan_over_many_blocks(posterior, prior):
     """Large enough that the layer cuts the batch into blocks and merges their sums."""
     shape = (96, 4, 16, 16)
-    layer = drawn_uan(shape, 7, posterior=posterior)
+    layer = drawn_uan(shape, 7, posterior=posterior, prior=prior)
     compare_uan(layer, draw_array(shape, 8), draw_array(shape, 9))
 
 

@@ -111,6 +111,8 @@ SWITCHES = {
     "statistics": ("batch", "learned"),
     "update": ("backprop", "em"),
     "start": ("paper", "data"),
+    "prior": ("channel", "shared"),
+    "inference": ("running", "mixture"),
 }
 COMBINED = list(itertools.product(*SWITCHES.values()))
 
@@ -137,9 +139,10 @@ def test_several_steps_of_training_then_eval(port, torch, chosen) -> None:
 
 
 @pytest.mark.parametrize("update", ["backprop", "em"])
-@pytest.mark.parametrize("posterior", ["channel", "joint"])
-def test_a_dead_component_is_left_alone(port, torch, posterior: str, update: str) -> None:
+@pytest.mark.parametrize(("posterior", "prior"), [("channel", "channel"), ("channel", "shared"), ("joint", "channel")])
+def test_a_dead_component_is_left_alone(port, torch, posterior: str, prior: str, update: str) -> None:
     options = {"num_features": 2, "num_components": 3, "posterior": posterior, "update": update, "momentum": 0.5}
+    options["prior"] = prior
     rng = np.random.default_rng(3)
     layer = UAN(**options, dtype="float64", rng=rng)
     layer.mean.value[1] = 1e4  # no sample comes near: its posteriors sum to 0

@@ -236,6 +236,10 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
 # --- the one-dimensional view -----------------------------------------------------------------------
 
 
+def test_a_prior_of_all_channels_is_not_drawn_for_one() -> None:
+    assert page_data.mixture(find("uan-shared")) is None
+
+
 @pytest.mark.parametrize("name", ["posterior", "uan", "uan-learned"])
 def test_the_view_of_a_mixture_draws_densities_and_posteriors(name: str) -> None:
     derivation = find(name)

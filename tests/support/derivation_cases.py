@@ -16,10 +16,10 @@ TOLERANCE = 1e-6  # of every node's proof
 PROVEN = [derivation for derivation in DERIVATIONS if not derivation.forward_only]
 
 # Below these sizes a statistic is taken over one number, or is no statistic: var = 0 for a single sample.
-LEAST = {"bn": {"m": 3}, "layer-norm": {"c": 2, "s": 2}, "uan": {"m": 5}}
-MOST = {"uan": {"m": 8}}
+LEAST = {"bn": {"m": 3}, "layer-norm": {"c": 2, "s": 2}, "uan": {"m": 5}, "uan-shared": {"m": 5}}
+MOST = {"uan": {"m": 8}, "uan-shared": {"m": 8}}
 # A root's numerical derivative needs a variance that is large next to the step, so next to the other variances too.
-VARIANCE = {"bn": "var", "layer-norm": "var", "uan": "moment_variance"}
+VARIANCE = {"bn": "var", "layer-norm": "var", "uan": "moment_variance", "uan-shared": "moment_variance"}
 
 Inputs = dict[str, np.ndarray]
 
@@ -134,6 +134,14 @@ def _uan(statistics):
     return run
 
 
+def _uan_shared(layer, inputs, upstream):
+    components, channels = inputs["mean"].shape
+    norm = layer(channels, components, prior="shared", eps=float(inputs["eps"]), dtype="float64")
+    logits = inputs["prior_logits"]
+    y, gradients = _run(norm, inputs | {"prior_logits": logits[:, None]}, upstream, AFFINE | MIXTURE)
+    return y, gradients | {"prior_logits": gradients["prior_logits"][:, 0]}
+
+
 def _adam(layer, inputs, upstream):
     parameter = Parameter(inputs["theta"].copy())
     parameter.grad = inputs["g"].copy()
@@ -161,5 +169,6 @@ COMPACT: dict[str, Callable[..., tuple[np.ndarray, Inputs]]] = {
     "posterior": _posterior,
     "uan": _uan("batch"),
     "uan-learned": _uan("learned"),
+    "uan-shared": _uan_shared,
     "adam": _adam,
 }

@@ -65,10 +65,13 @@ def uan(x: Any, t: dict[str, Any], options: dict[str, Any]) -> tuple[Any, Batch]
     """UAN's output before gamma and beta, and what the batch says. ``t``: the layer's weights and buffers."""
     flat, eps = samples(x), options["eps"]
     prior, variance = t["prior_logits"].softmax(0), (1 + t["raw_variance"].exp()).log()
+    if options["posterior"] == "channel":  # a shared prior is that of each channel
+        prior = prior.expand(-1, flat.shape[1])
     tau = posterior(flat, prior, t["mean"], variance + eps)
     batch = weighted_moments(flat, tau)
     every = batch.alive | True
-    if options["statistics"] == "learned":
+    by_mixture = options["inference"] == "mixture" and not options["training"]
+    if options["statistics"] == "learned" or by_mixture:
         normalizing = t["mean"], variance, every
     elif options["training"]:
         normalizing = batch.mean, batch.variance, batch.alive

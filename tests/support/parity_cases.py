@@ -142,6 +142,12 @@ def log_prior(rng: np.random.Generator, s: Sizes) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=0))
 
 
+def shared_prior(rng: np.random.Generator, s: Sizes) -> np.ndarray:
+    """A prior of each column; one of all of them where gamma and beta are there."""
+    drawn = log_prior(rng, s)
+    return np.repeat(drawn[:, :1], s.prior[1], axis=1) if s.affine else drawn
+
+
 def mixture(rng: np.random.Generator, s: Sizes) -> Mixture:
     return Mixture(log_prior(rng, s), rng.standard_normal(s.component), positive(rng, s.component))
 
@@ -161,17 +167,19 @@ def with_a_dead_component(m: Mixture) -> Mixture:
 
 @case("norms.mixture_constraints.constrained")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    return 3.0 * rng.standard_normal(s.prior), 5.0 * rng.standard_normal(s.component), 1e-3
+    """With a prior that all channels share where gamma and beta are there."""
+    given = (s.components, 1) if s.affine else s.prior
+    return 3.0 * rng.standard_normal(given), 5.0 * rng.standard_normal(s.component), 1e-3, s.prior[1]
 
 
 @case("norms.mixture_constraints.constrained_backward")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
-    """With learned moments, or with a batch that decides who lives, or with neither."""
+    """With learned moments, or with a batch that decides who lives, or with neither; with a shared prior or without."""
     learned, of_batch = s.samples % 3 == 0, s.samples % 3 == 1
     own = rng.standard_normal((2, *s.component)) if learned else (None, None)
     alive = (rng.uniform(size=s.prior) > 0.4).astype("float64") if of_batch else None
     gradients = rng.standard_normal(s.prior), *rng.standard_normal((2, *s.component))
-    return *gradients, *own, log_prior(rng, s), 5.0 * rng.standard_normal(s.component), alive
+    return *gradients, *own, shared_prior(rng, s), 5.0 * rng.standard_normal(s.component), alive, s.affine
 
 
 @case("norms.mixture_constraints.softplus")
@@ -193,7 +201,8 @@ def em_step(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     alive = np.ones(s.prior)
     alive[1:2] = 0.0
     found = rng.standard_normal(s.component), positive(rng, s.component)
-    return *mixture(rng, s), positive(rng, s.prior) * 9.0, *found, alive, 0.3
+    _, mean, variance = mixture(rng, s)
+    return shared_prior(rng, s), mean, variance, positive(rng, s.prior) * 9.0, *found, alive, 0.3, s.affine
 
 
 CASES["norms.mixture_em.em_step"] = em_step
@@ -202,8 +211,8 @@ CASES["norms.mixture_em.em_step"] = em_step
 @case("norms.mixture_em.em_step_of_weights")
 def _(rng: np.random.Generator, s: Sizes) -> tuple[Any, ...]:
     """Some of the variances end below the bound."""
-    log_prior, mean, variance, *others = em_step(rng, s)
-    return log_prior, mean, rng.standard_normal(s.component), variance, *others, 0.9
+    log_prior, mean, variance, *others, shared = em_step(rng, s)
+    return log_prior, mean, rng.standard_normal(s.component), variance, *others, 0.9, shared
 
 
 @case("norms.mixture_em.moved_moments")

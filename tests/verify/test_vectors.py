@@ -60,6 +60,9 @@ def test_every_norm_and_option_has_a_case():
     switches = ("posterior", "statistics", "update", "start", "rescale", "affine")
     seen = {(*(case.all_options()[name] for name in switches), case.mode) for case in uan}
     assert len(seen) == 2**7
+    switches = ("posterior", "prior", "statistics", "inference", "update")
+    seen = {(*(case.all_options()[name] for name in switches), case.mode) for case in uan}
+    assert len(seen) == 2**6
     for norm in {case.norm for case in CASES}:  # no option stays at its default everywhere
         options = [case.all_options() for case in CASES if case.norm is norm]
         for name in options[0]:
@@ -72,7 +75,8 @@ def test_files_are_complete_small_and_of_one_mind(folder, loaded):
     written = files_in(folder)
     names = {f"{case.name}{suffix}" for case in CASES for suffix in (".npz", ".json")}
     assert {name.replace(os.sep, "/") for name in written} == names | {"README.md", "cases.json", "uan_torch.py"}
-    assert sum(map(len, written.values())) < 2_000_000
+    # Every case of UAN is about 9 kB; 48 of them are of a shared prior or of inference by the mixture.
+    assert sum(map(len, written.values())) < 2_500_000
     for case, listed in zip(CASES, json.loads((folder / "cases.json").read_bytes())["cases"], strict=True):
         content = json.loads((folder / f"{case.name}.json").read_bytes())
         arrays = loaded[case.name]
@@ -223,14 +227,21 @@ def uan(x, state, options, mode, after):
         state["raw_variance"] = raw + 1j * state["raw_variance"].imag
         after |= {"mean": state["mean"], "raw_variance": state["raw_variance"], "initialized": np.array(True)}
     prior, mu, sigma2 = softmax(state["prior_logits"]), state["mean"], np.log(1 + np.exp(state["raw_variance"]))
+    if options["posterior"] == "channel":
+        prior = prior + np.zeros(x.shape[1])  # a shared one serves every channel
     tau = responsibilities(x, prior, mu, sigma2 + eps)
     total, mean, variance = weighted(x, tau)
     if mode == "train" and options["update"] == "em":
-        moved = floored((1 - new) * prior + new * total / total.sum(axis=0))
+        share = total / total.sum(axis=0)
+        if options["prior"] == "shared":
+            prior_moved, share = prior[:, :1], share.mean(axis=1, keepdims=True)
+        else:
+            prior_moved = prior
+        moved = floored((1 - new) * prior_moved + new * share)
         sigma2_moved = np.maximum(((1 - new) * sigma2 + new * variance).real, eps)
         after |= {"prior_logits": np.log(moved), "mean": (1 - new) * mu + new * mean}
         after["raw_variance"] = np.log(np.expm1(sigma2_moved))
-    if options["statistics"] == "learned":
+    if options["statistics"] == "learned" or (mode == "eval" and options["inference"] == "mixture"):
         mean, variance = mu, sigma2
     elif mode == "eval":
         mean, variance = state["running_mean"], state["running_var"]

@@ -27,6 +27,7 @@ DERIVATIONS = (
     "posterior",
     "uan",
     "uan-learned",
+    "uan-shared",
     "adam",
 )
 

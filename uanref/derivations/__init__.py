@@ -19,6 +19,7 @@ from uanref.derivations.softmax_cross_entropy import SOFTMAX_CROSS_ENTROPY
 from uanref.derivations.steps import Collapse, Input, Line, Local, Step
 from uanref.derivations.traces import Node, Trace
 from uanref.derivations.uan import UAN, UAN_LEARNED
+from uanref.derivations.uan_shared import UAN_SHARED
 
 DERIVATIONS: tuple[Derivation, ...] = (
     LINEAR,
@@ -31,6 +32,7 @@ DERIVATIONS: tuple[Derivation, ...] = (
     GAUSSIAN_POSTERIOR,
     UAN,
     UAN_LEARNED,
+    UAN_SHARED,
     ADAM,
 )
 """From the simplest to UAN, and one step of an optimizer."""

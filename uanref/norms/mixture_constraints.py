@@ -23,7 +23,8 @@ def constrained(logits: Array, raw_variance: Array, eps: float, width: int) -> t
     """
     variance = softplus(raw_variance)
     log_prior = log_softmax(logits)
-    log_prior = log_prior.repeat(width // log_prior.shape[1], axis=1)  # (K, P)
+    if log_prior.shape[1] < width:
+        log_prior = log_prior.repeat(width, axis=1)  # (K, 1) -> (K, P)
     return log_prior, variance, variance + eps
 
 

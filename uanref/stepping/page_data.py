@@ -15,18 +15,18 @@ from uanref.stepping.markup import TOLERANCE
 # The ways of a value to the loss, where they have names: a way is a list of hops "user" or "user/user's user".
 # Local rules are linear in the gradient, so that a gradient can be split by where it came from two hops ago.
 MOMENTS = {"directly": ["centred/x_hat"], "through the mean": ["mu"], "through the variance": ["centred/squared"]}
+OF_A_BATCH = {
+    "directly": ["centred/x_hat"],
+    "through the moments": ["moment", "centred/moment_variance"],
+    "through the posterior": ["offset"],
+}
 WAYS: dict[str, dict[str, dict[str, list[str]]]] = {
     "softmax-cross-entropy": {"z": {"directly": ["log_p"], "through the sum over the classes": ["log_total"]}},
     "bn": {"x": MOMENTS},
     "layer-norm": {"x": MOMENTS},
-    "uan": {
-        "x": {
-            "directly": ["centred/x_hat"],
-            "through the moments": ["moment", "centred/moment_variance"],
-            "through the posterior": ["offset"],
-        }
-    },
+    "uan": {"x": OF_A_BATCH},
     "uan-learned": {"x": {"directly": ["centred"], "through the posterior": ["offset"]}},
+    "uan-shared": {"x": OF_A_BATCH},
 }
 
 
@@ -61,13 +61,16 @@ def page_data(trace: Trace) -> dict[str, Any]:
 def mixture(derivation: Derivation) -> dict[str, Any] | None:
     """Return what the one-dimensional view of a mixture draws, as expressions; None without a mixture.
 
+    A prior that all channels share has no such view: one channel is drawn, and its handles would move the others, too.
+
     Returns:
         ``prior``, ``variance``, ``density`` (of each component), ``total`` and ``posterior``: expressions of the
         derivation's values; ``transform``: the output's name, or None if the output is no function of x to draw;
         ``batch``: 90 activations of two groups, a batch to start with.
     """
     names = {node.name for node in derivation.nodes}
-    if not {"log_prior", "spread", "score", "log_total"} <= names:
+    of_one_channel = {"log_prior", "spread", "score", "log_total"} <= names
+    if not of_one_channel or derivation.node("log_prior").axes != ("k", "c"):
         return None
     # Bishop 2006, eq. 2.42: the scores leave out the constant that all components share.
     constant = 0.5 * float(np.log(2 * np.pi))
