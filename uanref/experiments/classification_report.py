@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uanref.experiments.experiment import Cell
-from uanref.experiments.statistics import Paired, choose, counted, paired, summary
+from uanref.experiments.statistics import FEWEST, Paired, choose, counted, paired, summary
 from uanref.experiments.verdicts import Verdict, judge, untestable
 
 MARGIN = 0.5  # percentage points
@@ -69,7 +69,7 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
             title=f"{dataset}, {model}", show_edge=False, pad_edge=False, caption_justify="left", caption_style=""
         )
         table.add_column("norm")
-        for title in ("lr", "test accuracy (%)", "minus bn", "95 % interval", "better in", "parameters"):
+        for title in ("lr", "test accuracy (%)", "minus bn", "95 % interval", "better in"):
             table.add_column(title, justify="right")
         for method, row in rows.items():
             table.add_row(*_cells(rows, method, row))
@@ -85,8 +85,9 @@ def _cells(rows: dict[str, Row], method: str, row: Row) -> list[str]:
     compared = ["", "", ""]
     pair = against(rows, method, "bn")
     if method != "bn" and pair.count:
-        compared = [f"{pair.mean:+.2f}", f"{pair.low:+.2f} to {pair.high:+.2f}", f"{100 * pair.improvement:.0f} %"]
-    return [method, f"{row.lr:g}", accuracy, *compared, f"{row.runs[0].result['parameters']:,}"]
+        interval = f"{pair.low:+.2f} to {pair.high:+.2f}" if pair.count >= FEWEST else ""
+        compared = [f"{pair.mean:+.2f}", interval, f"{100 * pair.improvement:.0f} %"]
+    return [method, f"{row.lr:g}", accuracy, *compared]
 
 
 def _caption(cell: Cell) -> str:

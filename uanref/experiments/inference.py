@@ -19,7 +19,7 @@ from rich.text import Text
 
 from uanref.experiments import recipe, trial
 from uanref.experiments.experiment import Cell, Config, Experiment, Result
-from uanref.experiments.statistics import Paired, counted, paired, summary
+from uanref.experiments.statistics import FEWEST, Paired, counted, paired, summary
 from uanref.experiments.verdicts import Verdict, judge
 from uanref.layers.base import Layer
 from uanref.norms.uan import UAN
@@ -112,7 +112,7 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
             name,
             *(f"{one.mean:.2f} ± {one.sd:.2f}" if one.count > 1 else f"{one.mean:.2f}" for one in accuracies),
             f"{pair.mean:+.2f}",
-            f"{pair.low:+.2f} to {pair.high:+.2f}",
+            f"{pair.low:+.2f} to {pair.high:+.2f}" if pair.count >= FEWEST else "",
         )
     text = (
         "Test accuracy of the same networks in eval mode, normalized with running moments or with the mixture's own: "
