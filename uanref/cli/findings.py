@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from uanref import files
 from uanref.cli.output import print_plain, wide
 from uanref.reasons import named, reason
 
@@ -50,6 +51,40 @@ def draw(experiment: Experiment, cells: Sequence[Cell], folder: Path) -> tuple[l
 def say_written(folder: Path, written: Sequence[str]) -> None:
     """Print what stands in ``folder``."""
     _attempt(lambda: print_plain(wide(), f"Written to {folder}: {', '.join(written)}"), "this line", [])
+
+
+def check_page(page: Path) -> None:
+    """Refuse a place for a page before anything is read.
+
+    Raises:
+        OSError: it cannot be written, see :func:`uanref.files.check_target`.
+        ValueError: a name without ``.md``.
+    """
+    if page.suffix != ".md":
+        raise ValueError(f"--page {page} does not end in .md: name a Markdown file")
+    files.check_target(page, "--page")
+    folder = page.with_suffix("")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FileExistsError(f"--page {page} needs a folder {folder}, which is no folder: name another file")
+
+
+def write_page(groups: Mapping[tuple[str, str], Sequence[Cell]], page: Path) -> list[str]:
+    """Write the page of all experiments, and return a sentence on whatever is missing in it or could not be written."""
+    from uanref.experiments import evidence, registry
+
+    names = [name for name, _ in groups if name != registry.COMPARE]
+    if twice := [name for name in names if names.count(name) > 1]:
+        return [f"no page was written: the cells of {twice[0]} are of several scales, give those of one"]
+    if not names:
+        return ["no page was written: a page is of experiments, and these are cells of uanref compare alone"]
+    command = f"uanref report {page.with_suffix('').as_posix()}/*.json --page {page.as_posix()}"
+    kept = {name: cells for (name, _), cells in groups.items() if name != registry.COMPARE}
+    try:
+        troubles = evidence.write_page(kept, page, command)
+    except (OSError, ValueError) as error:
+        return [f"no page was written ({reason(error)})"]
+    _attempt(lambda: print_plain(wide(), f"Written to {page}, and what it shows to {page.with_suffix('')}"), "", [])
+    return troubles
 
 
 def _attempt(do: Callable[[], None], what: str, troubles: list[str]) -> None:

@@ -17,12 +17,22 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FOLDER...", parser=path, help="of uanref experiment or uanref compare; several count as one"
+            metavar="FOLDER...",
+            parser=path,
+            help="of uanref experiment or uanref compare, or a file of cells that --page wrote; several count as one",
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", parser=path, help="for the pictures; none are drawn if left out"),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md",
+            parser=path,
+            help="a page of all experiments as Markdown, and beside it a folder with its pictures and cells",
+        ),
     ] = None,
 ) -> None:
     """Show what the cells in some folders say, of one experiment or several.
@@ -33,6 +43,8 @@ def report(
     from uanref.cli import findings
     from uanref.experiments import collect, registry
 
+    if page is not None:
+        findings.check_page(page)
     collected = collect.read(folders)
     for note in collected.notes:
         complain(note)
@@ -43,7 +55,8 @@ def report(
         experiment = registry.reported(name)
         title = ", ".join(filter(None, (name, scale))) + f" ({len(cells)} cells): {experiment.question}"
         troubles += findings.show(experiment, title, cells)
-    # A page of the same cells is written here, before what is fragile.
+    if page is not None:
+        troubles += findings.write_page(collected.groups, page)
     if out is not None:
         for (name, scale), cells in collected.groups.items():
             drawn, failed = findings.draw(registry.reported(name), cells, out / scale if scale else out)

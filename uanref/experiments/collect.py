@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from uanref.experiments import cells, registry
+from uanref.experiments import cells, compact, registry
 from uanref.experiments.experiment import SCALES, Cell, Config
 from uanref.reasons import reason
 
@@ -29,25 +29,20 @@ class Collected:
     damaged: int = 0
 
 
-def read(folders: Sequence[Path]) -> Collected:
-    """Read all cells of ``folders``; of those with one config the first counts.
+def read(places: Sequence[Path]) -> Collected:
+    """Read all cells of some folders and compact files; of those with one config the first counts.
 
     Raises:
-        FileNotFoundError: a folder is missing, or has no cells.
+        FileNotFoundError: a folder or file is missing, or a folder has no cells.
         OSError: it cannot be read.
+        ValueError: a file is no compact file of cells.
     """
     found = Collected()
     by_config: dict[str, Cell] = {}
     refused: list[str] = []
     twice, differing = 0, []
-    for folder in folders:
-        for file in _files(folder):
-            try:
-                cell = cells.read(file)
-                _check_names(cell.config)
-            except (OSError, ValueError) as error:
-                refused.append(f"{file}: it {reason(error)}")
-                continue
+    for place in places:
+        for file, cell in _cells(place, refused):
             key = json.dumps(cell.config, sort_keys=True)
             if key in by_config:
                 twice += 1
@@ -72,6 +67,29 @@ def read(folders: Sequence[Path]) -> Collected:
     if len(versions) > 1:
         found.notes.append(f"the cells are of several versions of uanref: {', '.join(versions)}")
     return found
+
+
+def _cells(place: Path, refused: list[str]) -> Iterator[tuple[Path, Cell]]:
+    """Yield the cells of a folder or of a compact file, and add a sentence to ``refused`` on each unreadable one."""
+    if place.suffix == ".json" and not place.is_dir():
+        try:
+            found = compact.read_compact(place)
+            for cell in found:
+                _check_names(cell.config)
+        except OSError as error:
+            raise OSError(f"{place} cannot be read ({reason(error)}): name another file") from None
+        except ValueError as error:
+            raise ValueError(f"{place} {reason(error)}: name a file that --page wrote") from None
+        yield from ((place, cell) for cell in found)
+        return
+    for file in _files(place):
+        try:
+            cell = cells.read(file)
+            _check_names(cell.config)
+        except (OSError, ValueError) as error:
+            refused.append(f"{file}: it {reason(error)}")
+        else:
+            yield file, cell
 
 
 def _files(folder: Path) -> list[Path]:
