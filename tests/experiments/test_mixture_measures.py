@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import uanref as un
-from uanref import models
+from uanref import backend, models
+from uanref.experiments import components
 from uanref.experiments.mixture_measures import MEASURES, bent, measure, of_layer
 from uanref.norms.mixture_constraints import inverse_softplus
 
@@ -93,3 +94,18 @@ def test_what_is_not_finite_is_none():
     found = measure(model, x)
     assert found["entropy"] == [None, None]
     assert found["bent"] == [None, None]
+
+
+@pytest.mark.parametrize("options", [{"prior": "shared"}, {"start": "data", "update": "em"}])
+def test_a_device_measures_the_same(device, options):
+    built = {"image_shape": (1, 4, 4), "num_classes": 3, "dtype": "float64", "norm_options": options}
+    x = np.random.default_rng(0).standard_normal((40, 1, 4, 4))
+    here = measure(models.build("mlp", "uan", **built), x)
+    with backend.using(device.backend):
+        model = models.build("mlp", "uan", **built)
+        components.narrow(model, 0)
+        narrow = measure(model, backend.to_device(x))
+        there = measure(models.build("mlp", "uan", **built), backend.to_device(x))
+    for name in MEASURES:
+        assert there[name] == pytest.approx(here[name], rel=1e-6)
+    assert min(narrow["distance"]) > 20 or options["start"] == "data"
