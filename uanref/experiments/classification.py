@@ -32,7 +32,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "small": [
         {"dataset": "digits", "model": "mlp", "epochs": 20, "seeds": 10},
-        {"dataset": "digits", "model": "cnn", "width": 0.5, "epochs": 15, "seeds": 10},
+        {"dataset": "digits", "model": "cnn", "width": 0.5, "epochs": 12, "seeds": 10},
         {"dataset": "digits", "model": "shallow", "width": 0.125, "epochs": 10, "seeds": 10},
         {"dataset": "digits", "model": "shallow-one", "width": 0.125, "epochs": 10, "seeds": 10},
         {"dataset": "fashion-small", "model": "mlp", "batch_size": 256, "epochs": 10, "seeds": 5},
