@@ -73,7 +73,7 @@ def test_a_diverged_run_counts_as_guessing_and_few_cells_say_nothing(tmp_path):
     (row,) = zip(*(column.cells for column in table.columns), strict=True)
     assert row[1] == "50.00 ± 56.57"
     assert row[3:] == ("-5.00", "")
-    assert "1 runs diverged" in str(table.caption)
+    assert "diverged, which count as guessing: 1." in str(table.caption)
     assert [one.verdict for one in inference.verdicts(cells)] == ["not testable here"]
     assert inference.verdicts([]) == []
     assert inference.pictures([], tmp_path) == []

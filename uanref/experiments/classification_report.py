@@ -94,7 +94,7 @@ def _caption(cell: Cell) -> str:
     config = cell.config
     width = config.get("width", 1)
     return (
-        f"{config['epochs']} epochs, batches of {config['batch_size']}, {config['optimizer']}, weight decay "
+        f"Epochs: {config['epochs']}, batches of {config['batch_size']}, {config['optimizer']}, weight decay "
         f"{config['weight_decay']:g}, {config['schedule']} rate, K = {config['components']}, width {width:g}. lr: the "
         "better of the grid on validation, for each norm. Accuracy: mean ± sd over the seeds; a diverged run counts as "
         "guessing. minus bn: paired by seed, percentage points; better in: share of the pairs, ties half."

@@ -118,7 +118,7 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
         "Test accuracy of the same networks in eval mode, normalized with running moments or with the mixture's own: "
         "mean ± sd over the seeds; difference: mixture minus running, percentage points."
     )
-    made.caption = Text(text + (f" {lost} runs diverged and count as guessing." if lost else ""))
+    made.caption = Text(text + (f" Runs that diverged, which count as guessing: {lost}." if lost else ""))
     return [made]
 
 
