@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from uanref import plots
 from uanref.models import NORMS
-from uanref.plots import style
+from uanref.plots import intervals, style
 from uanref.plots.curves import curves as small_multiples
 from uanref.training.history import Epoch, History
 
@@ -259,3 +259,29 @@ def test_small_multiples_of_nothing_say_so(tmp_path):
 
 def test_the_name_of_the_module_hides_no_picture():
     assert plots.curves.__module__ == "uanref.plots.training"
+
+
+def test_intervals_are_drawn_from_the_top_down(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(intervals, "save", lambda figure, path: drawn.append((figure, path)))
+    rows = [("uan - bn", 1.0, 0.5, 2.0), ("ln - bn", 0.0, -math.inf, math.inf), ("none yet", math.nan, 0.0, 0.1)]
+    intervals.intervals(rows, tmp_path / "x.png", x_label="accuracy (points)", title="at $5", margin=0.25)
+    (figure, path), *_ = drawn
+    axis = figure.axes[0]
+    assert path == tmp_path / "x.png"
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["uan - bn", "ln - bn", "none yet"]
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row is the highest
+    lines = {(*line.get_xdata(), *line.get_ydata()) for line in axis.lines}
+    assert (0.5, 2.0, 0, 0) in lines
+    assert (1.0, 0) in lines
+    assert (0.25, 0.25, 0, 1) in lines
+    assert (*axis.get_xlim(), 1, 1) in lines  # an end that is not finite reaches the edge
+    assert not any(2 in line.get_ydata() for line in axis.lines)
+    assert axis.get_xlabel() == "accuracy (points)"
+
+
+def test_intervals_write_a_picture(tmp_path):
+    intervals.intervals([("a", 1.0, 0.5, 2.0)], tmp_path / "x.png", x_label="x")
+    intervals.intervals([], tmp_path / "empty.png", x_label="x")
+    assert imread(tmp_path / "x.png").std() > 0
+    assert (tmp_path / "empty.png").exists()

@@ -9,7 +9,7 @@ Modules that take long to import are imported inside the commands that need them
 """
 
 # Each of them adds its command to the app; in this order they are listed.
-from uanref.cli import compare, train, evaluate, check, bench, info, step, explore, vectors, docs  # isort: skip
+from uanref.cli import compare, experiment, report, train, evaluate, check, bench, info, step, explore, vectors, docs  # isort: skip
 from uanref.cli.app import app
 from uanref.cli.entry import main
 
@@ -20,9 +20,11 @@ __all__ = [
     "compare",
     "docs",
     "evaluate",
+    "experiment",
     "explore",
     "info",
     "main",
+    "report",
     "step",
     "train",
     "vectors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ from uanref.cli.options import (
     Components,
     Dataset,
     Epochs,
+    Force,
+    Jobs,
     Model,
     Optimizer,
     Quiet,
@@ -62,10 +65,7 @@ def compare(
     batch_size: BatchSize = DEFAULTS["batch_size"],
     optimizer: Optimizer = DEFAULTS["optimizer"],
     backend: Backend = "numpy",
-    jobs: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=whole(1), help="processes at a time; one a core if left out, one on a GPU"),
-    ] = None,
+    jobs: Jobs = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,15 +74,15 @@ def compare(
             help="for results.json, the runs (cells/) and the pictures; runs/compare-<time> if left out",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="remove the results that --out holds first")] = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network with different norms and compare them.
 
     All of them start from the same weights and see the same batches, seed by seed.
     """
-    from uanref.experiments import cells, compare_pictures, folder
     from uanref.experiments import compare as experiment
+    from uanref.experiments import compare_cells, folder, pictures
     from uanref.experiments.estimate import Estimate
     from uanref.experiments.record import Record
 
@@ -103,17 +103,17 @@ def compare(
     splits = experiment.try_out(settings)
     total = len(settings.runs())
     with folder.claimed(out, "--out", force) as place:
-        before = cells.kept(place, settings, f"--out {place}", complain)
+        before = compare_cells.kept(place, settings, f"--out {place}", complain)
         estimate = Estimate(settings, splits, jobs, before)
         if not quiet:
             typer.echo(_plan(settings, place, len(before), estimate), err=True)
         try:
-            obstacle = compare_pictures.obstacle()
+            obstacle = pictures.obstacle()
         except KeyboardInterrupt:
             fail(NOTHING, 130)
         if obstacle:
             typer.echo(f"uanref: Matplotlib cannot draw here ({obstacle}): there will be no pictures", err=True)
-        record = Record(place, settings)
+        record = Record(place, functools.partial(compare_cells.cell, settings), before)
         with progress(total, "runs", quiet, done=len(before), left=estimate.left) as finished:
 
             def keep(run: Run) -> None:
@@ -141,14 +141,14 @@ def _plan(settings: Settings, place: Path, before: int, estimate: Estimate) -> s
     )
 
 
-def _show(comparison: Comparison, record: Record, obstacle: str) -> None:
+def _show(comparison: Comparison, record: Record[Run], obstacle: str) -> None:
     """Write the results, print the table, draw the pictures: whichever fails, the others come all the same."""
     from uanref.experiments import compare_pictures, compare_report
 
     console, troubles, written = wide(), [], []
     for _ in range(2):  # Ctrl-C costs what comes after results and table, not these
         try:
-            record.finish(comparison, compare_report.results(comparison, command_line()))
+            record.finish(compare_report.results(comparison, command_line()))
             console.print(compare_report.table(comparison))
             break
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 import typer
 
+from uanref.experiments.registry import NAMES as EXPERIMENTS
 from uanref.models import MODELS, NORMS
 
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
@@ -111,6 +112,8 @@ datasets = one_of(["digits", "fashion-small", "fashion"])
 """Proposals for ``--dataset``, those that need no place."""
 derivations = one_of(DERIVATIONS)
 """Proposals for what ``step`` and ``explore`` take."""
+experiments = one_of(["list", *EXPERIMENTS])
+"""Proposals for what ``experiment`` takes."""
 models = one_of(MODELS)
 """Proposals for ``--model``."""
 norms = one_of(NORMS)
@@ -123,5 +126,7 @@ peers = list_of(PEERS)
 """Proposals for ``bench --against``."""
 schedules = one_of(["constant", "cosine"])
 """Proposals for ``--schedule``."""
+scales = one_of(["tiny", "small", "paper"])
+"""Proposals for ``--scale``."""
 versions = list_of(["definition", "fast"])
 """Proposals for ``--versions``."""

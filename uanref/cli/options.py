@@ -190,4 +190,11 @@ Versions = Annotated[
         autocompletion=completion.versions,
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", metavar="N", parser=whole(1), help="processes at a time; one a core if left out, one on a GPU"
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="remove the results that --out holds first")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]

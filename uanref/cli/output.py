@@ -67,7 +67,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress(
-    total: int, what: str, quiet: bool, done: int = 0, left: Callable[[], float] | None = None
+    total: int, what: str, quiet: bool, done: int = 0, left: Callable[[], float | None] | None = None
 ) -> Iterator[Callable[[object], None]]:
     """Yield what to call with everything finished: a bar on a terminal, a line elsewhere, silence if quiet.
 
@@ -76,7 +76,7 @@ def progress(
         what: they are.
         quiet: show nothing.
         done: how many are finished already.
-        left: returns the seconds until the last is finished.
+        left: returns the seconds until the last is finished, None where nothing is known yet.
     """
     from rich.console import Console
 
@@ -86,7 +86,8 @@ def progress(
         return
 
     def remaining() -> str:
-        return f"about {duration(left())} left" if left and done < total else ""
+        seconds = left() if left and done < total else None
+        return "" if seconds is None else f"about {duration(seconds)} left"
 
     if not console.is_terminal:
 

@@ -1,10 +1,12 @@
-"""All that a kept cell may say: one table, as a checkpoint's header has it (:mod:`uanref.training.header`).
+"""All that a kept cell may say: for a comparison's one table, as a checkpoint's header has it
+(:mod:`uanref.training.header`), for any other a bound on what JSON can say.
 
 A cell is read by a later process, perhaps after somebody edited it: what it says goes into tables, times and pictures.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +15,28 @@ import numpy as np
 from uanref.backend import Array, shape_text
 from uanref.npz import NpzError
 from uanref.training.archive import CheckpointError
-from uanref.training.checks import anything, flag, many, named, nothing_or, real, record, text, whole
+from uanref.training.checks import anything, flag, many, named, nothing_or, one_of, real, record, short, text, whole
 from uanref.training.header import EPOCH, REPORTS, check_history
 
+_CONFIG = {
+    "experiment": one_of("compare"),
+    "dataset": text,
+    "model": text,
+    "norm": text,
+    "components": whole(1),
+    "optimizer": text,
+    "lr": real(0.0, above=True),
+    "schedule": text,
+    "epochs": whole(1),
+    "batch_size": whole(1),
+    "seed": whole(),
+    "activations": flag,
+    "backend": one_of("numpy", "cupy"),
+}
+CONFIG = record(**_CONFIG)
+OWN_CONFIG = record(**_CONFIG, norm_digest=text)  # of a reader's own norm
 CELL = record(
-    config=named(anything),  # held against what is asked for
+    config=named(anything),
     result=record(
         test_accuracy=nothing_or(real(0.0, 1.0)),
         parameters=whole(),
@@ -36,19 +55,60 @@ CELL = record(
     ),
 )
 ARRAYS = ("channels", "samples", "weights", "means", "variances")
+_ANY = record(config=named(anything), result=named(anything), measured=named(anything))
+_VERSIONS = named(nothing_or(text))
+DEEPEST = 16  # objects and lists in each other
+LONGEST = 10_000  # characters of a text
 
 
-def check(cell: Any, epochs: int) -> None:
+def check_any(cell: Any) -> None:
+    """Hold the cell of any sweep against what all of them keep to: finite numbers, short texts, little depth.
+
+    Raises:
+        CheckpointError: something in it is wrong; the sentence lacks its subject, the file.
+    """
+    _ANY("", cell)
+    level = [cell]
+    for _ in range(DEEPEST):
+        level = [entry for value in level for entry in _entries(value)]
+        if not level:
+            break
+    else:
+        raise CheckpointError(f"holds objects and lists {DEEPEST} deep: it is damaged")
+    versions = cell["measured"].get("versions")
+    _VERSIONS("measured.versions", versions)
+    if not isinstance(versions.get("uanref"), str):
+        raise CheckpointError("lacks uanref in measured.versions: it is damaged")
+
+
+def _entries(value: Any) -> list[Any]:
+    """Return what an object or list holds, a text or number checked."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        # A terminal obeys control characters.
+        if len(value) > LONGEST or not value.replace("\n", " ").replace("\t", " ").isprintable():
+            raise CheckpointError(f"holds the text {short(value)}, which is no name or sentence: it is damaged")
+    elif isinstance(value, int | float) and not (math.isfinite(value) if type(value) is float else abs(value) < 2**63):
+        raise CheckpointError(f"holds {short(value)}, which is no number of a result: it is damaged")
+    return []
+
+
+def check(cell: Any) -> None:
     """Hold a cell against the table, and its parts against each other.
 
     Args:
-        cell: what its file says.
-        epochs: that its run was to have.
+        cell: of a comparison, that passed :func:`check_any`.
 
     Raises:
         CheckpointError: something in it is wrong; the sentence lacks its subject, the file.
     """
     CELL("", cell)
+    asked = cell["config"]
+    (OWN_CONFIG if "norm_digest" in asked else CONFIG)("config", asked)
+    epochs = asked["epochs"]
     result, history = cell["result"], cell["result"]["history"]
     done, diverged = len(history["epochs"]), result["test_accuracy"] is None
     check_history(history, done)

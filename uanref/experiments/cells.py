@@ -1,8 +1,9 @@
-"""Cells: a file for each finished run, written as it finishes, so that nothing that comes later can lose it.
+"""Cells: a file for each finished piece of work, written as it finishes, so that nothing that comes later loses it.
 
 ``cells/NAME.json`` holds three objects: ``config``, what was asked for; ``result``, a function of ``config`` alone;
-``measured``, what another machine or day would change. The name is a digest of ``config``. Arrays of a run that are
-drawn stand beside it in ``cells/NAME.npz``.
+``measured``, what another machine or day would change. The name is a digest of ``config`` (which has the digest of a
+reader's own norm, where there is one) and of this package's version. Arrays that are drawn may stand beside it in
+``cells/NAME.npz``.
 """
 
 from __future__ import annotations
@@ -12,109 +13,54 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
+import uanref
 from uanref import files, machine, npz
+from uanref.backend import Array
 from uanref.experiments import cell_checks
-from uanref.experiments.activations import Activations
-from uanref.experiments.run import Run
-from uanref.experiments.settings import Settings
+from uanref.experiments.experiment import Cell, Config
 from uanref.reasons import reason
-from uanref.training.history import History
 
 FOLDER = "cells"
 PATTERN = re.compile(r"[0-9a-f]{32}\.(json|npz)")
 _LARGEST = 2**28  # bytes; a file that claims more is none of ours
 
-
-def config(settings: Settings, norm: str, lr: float, seed: int) -> dict[str, Any]:
-    """Return all that the result of one run depends on, as numbers and strings."""
-    asked = {
-        "dataset": settings.dataset,
-        "model": settings.model,
-        "norm": norm,
-        "components": settings.components,
-        "optimizer": settings.optimizer,
-        "lr": lr,
-        "schedule": "cosine",
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "seed": seed,
-        "activations": seed == 0 and lr == settings.lrs[0],  # whether they are kept
-        "backend": settings.backend,
-    }
-    if norm in settings.factories:  # of the reader's own code
-        asked["norm_digest"] = settings.factories[norm].identity
-    return asked
+Found = TypeVar("Found")
 
 
-def name(content: Mapping[str, Any]) -> str:
-    """Return the name of the cell of one ``config``: 32 hexadecimal digits."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def name(config: Mapping[str, Any], version: str = uanref.__version__) -> str:
+    """Return the name of the cell of one config: 32 hexadecimal digits.
+
+    Args:
+        config: all that the result depends on.
+        version: of this package.
+
+    Raises:
+        ValueError, TypeError: ``config`` is not what JSON can say.
+    """
+    identity = {"config": config, "uanref": version}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def write(folder: Path, settings: Settings, run: Run) -> None:
-    """Write the cell of ``run`` into ``folder / "cells"``, which is created where it is missing.
+def path(folder: Path, config: Mapping[str, Any]) -> Path:
+    """Return the file of a config's cell below ``folder``."""
+    return folder / FOLDER / f"{name(config)}.json"
+
+
+def write(folder: Path, cell: Cell, arrays: Mapping[str, Array] | None = None) -> None:
+    """Write a cell into ``folder / "cells"``, which is created where it is missing; its arrays first.
 
     Raises:
         OSError: it cannot be written.
+        ValueError, TypeError: it holds what JSON cannot say, NaN say.
     """
-    asked = config(settings, run.norm, run.lr, run.seed)
-    path = folder / FOLDER / f"{name(asked)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if (shown := run.activations) is not None:
-        npz.write(path.with_suffix(".npz"), {part: np.asarray(getattr(shown, part)) for part in cell_checks.ARRAYS})
-    history = run.history.to_dict()
-    seconds = [epoch.pop("seconds") for epoch in history["epochs"]]
-    result = {
-        "test_accuracy": None if run.diverged else run.test_accuracy,
-        "parameters": run.parameters,
-        "layers": run.layers,
-        "history": history,
-        "activations": shown is not None,
-    }
-    measured = {**run.measured, "epoch_seconds": seconds}
-    files.write_json(path, {"config": asked, "result": result, "measured": measured})
-
-
-def exists(folder: Path, settings: Settings, run: Run) -> bool:
-    """Return whether the cell of ``run`` stands in ``folder``."""
-    return (folder / FOLDER / f"{name(config(settings, run.norm, run.lr, run.seed))}.json").is_file()
-
-
-def kept(
-    folder: Path, settings: Settings, what: str, tell: Callable[[str], object] = lambda sentence: None
-) -> list[Run]:
-    """Return the runs of ``settings`` whose cells an earlier, unfinished comparison left in ``folder``.
-
-    A cell that is damaged, or was made with other versions, does not count: its run is trained again.
-
-    Args:
-        folder: of the results.
-        settings: what is compared.
-        what: names the folder in the sentence.
-        tell: gets a sentence where cells do not count, with the first of them and its reason.
-
-    Raises:
-        FileExistsError: the folder has cells of another comparison.
-    """
-    plans = {name(config(settings, *task)): task for task in settings.runs()}
-    found = [path for path in ours(folder) if path.suffix == ".json"]
-    if any(path.stem not in plans for path in found):
-        raise FileExistsError(f"{what} holds runs of another comparison: name another folder or add --force")
-    runs, refused = [], []
-    for path in found:
-        try:
-            runs.append(_read(path, settings, *plans[path.stem]))
-        except (OSError, ValueError) as error:
-            refused.append(f"{path}: it {reason(error)}")
-    if refused:
-        times = "its run is" if len(refused) == 1 else f"{len(refused)} runs are"
-        tell(f"{times} trained again, the kept one is not usable: {refused[0]}")
-    return runs
+    file = path(folder, cell.config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if arrays is not None:
+        npz.write(file.with_suffix(".npz"), dict(arrays))
+    files.write_json(file, {"config": cell.config, "result": cell.result, "measured": cell.measured})
 
 
 def ours(folder: Path) -> list[Path]:
@@ -125,41 +71,76 @@ def ours(folder: Path) -> list[Path]:
     return sorted(path for path in cells.iterdir() if PATTERN.fullmatch(path.name) and not path.is_dir())
 
 
-def _read(path: Path, settings: Settings, norm: str, lr: float, seed: int) -> Run:
-    """Return the run of a cell.
+def read(file: Path) -> Cell:
+    """Return what a file says that may be of any version, and that somebody may have edited.
 
     Raises:
-        ValueError, OSError: it is damaged, or of another comparison.
+        ValueError, OSError: it is damaged, or holds what no cell holds; the sentence lacks its subject, the file.
     """
-    cell = files.read_json(path, _LARGEST)
-    cell_checks.check(cell, settings.epochs)
-    asked, result, measured = cell["config"], cell["result"], cell["measured"]
-    if asked != config(settings, norm, lr, seed):
+    content = files.read_json(file, _LARGEST)
+    cell_checks.check_any(content)
+    cell = Cell(content["config"], content["result"], content["measured"])
+    if name(cell.config, cell.measured["versions"].get("uanref")) != file.stem:
         raise ValueError("holds another config than its name says")
-    if measured["versions"] != machine.versions():
-        raise ValueError("was made with other versions of Python or its packages")
-    seconds = measured.pop("epoch_seconds")
-    epochs = [{**epoch, "seconds": time} for epoch, time in zip(result["history"]["epochs"], seconds, strict=True)]
-    accuracy = result["test_accuracy"]
-    return Run(
-        norm=norm,
-        lr=lr,
-        seed=seed,
-        test_accuracy=float("nan") if accuracy is None else float(accuracy),
-        parameters=result["parameters"],
-        history=History.from_dict({**result["history"], "epochs": epochs}),
-        layers=result["layers"],
-        activations=_activations(path.with_suffix(".npz"), norm) if result["activations"] else None,
-        measured=measured,
+    return cell
+
+
+def kept(
+    folder: Path,
+    plan: list[Config],
+    what: str,
+    tell: Callable[[str], object] = lambda sentence: None,
+    use: Callable[[Path, Cell], Found] = lambda file, cell: cell,  # type: ignore[assignment, return-value]
+) -> list[Found]:
+    """Return those cells of ``plan`` that earlier work left in ``folder``; their files are not touched.
+
+    A damaged cell does not count: it is computed again.
+
+    Args:
+        folder: of the results.
+        plan: all configs.
+        what: names the folder in the sentence.
+        tell: gets a sentence where cells do not count, with the first of them and its reason.
+        use: makes of file and cell what is returned; a ValueError or OSError says that the cell is damaged.
+
+    Raises:
+        FileExistsError: the folder has cells of another plan, or of other versions of this package, Python, NumPy or
+            SciPy (and CuPy, for a GPU): their numbers may be others.
+    """
+    names = {name(config) for config in plan}
+    files_there = [file for file in ours(folder) if file.suffix == ".json"]
+    found, refused = [], []
+    for file in files_there:
+        try:
+            cell = read(file)
+        except (OSError, ValueError) as error:
+            if file.stem not in names:
+                raise FileExistsError(f"{what} holds cells of another plan: {_ELSEWHERE}") from error
+            refused.append(f"{file}: it {reason(error)}")
+            continue
+        if others := other_versions(cell):
+            raise FileExistsError(f"{what} holds cells made with {others}: {_ELSEWHERE}")
+        if file.stem not in names:
+            raise FileExistsError(f"{what} holds cells of another plan: {_ELSEWHERE}")
+        try:
+            found.append(use(file, cell))
+        except (OSError, ValueError) as error:
+            refused.append(f"{file}: it {reason(error)}")
+    if refused:
+        cells = "one kept cell is" if len(refused) == 1 else f"{len(refused)} kept cells are"
+        tell(f"{cells} not usable and computed again: {refused[0]}")
+    return found
+
+
+_ELSEWHERE = "name another folder or add --force"
+
+
+def other_versions(cell: Cell) -> str:
+    """Return which packages that numbers depend on had other versions than here, in words; empty if none had."""
+    packages = ["uanref", "python", "numpy", "scipy"] + ["cupy"] * (cell.config.get("backend") == "cupy")
+    then, now = cell.measured["versions"], machine.versions()
+    return ", ".join(
+        f"{package} {then.get(package)}, which is {now[package]} here"
+        for package in packages
+        if then.get(package) != now[package]
     )
-
-
-def _activations(path: Path, norm: str) -> Activations:
-    try:
-        arrays = npz.read(path, names=cell_checks.ARRAYS, fits=cell_checks.check_shapes)
-        cell_checks.check_numbers(arrays)
-    except (OSError, npz.NpzError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise ValueError(f"lacks {path.name}" if missing else f"has a {path.name} that {reason(error)}") from error
-    channels, *rest = (arrays[part] for part in cell_checks.ARRAYS)
-    return Activations(norm, tuple(int(c) for c in channels), *rest)

@@ -7,20 +7,17 @@ with one BLAS thread, so that the number of processes changes no bit of any resu
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from uanref import backend, data
 from uanref.data import Splits
-from uanref.experiments import parallel, recipe
+from uanref.experiments import recipe, sweep
 from uanref.experiments.run import Run, build, train_one
-from uanref.experiments.settings import Settings
-from uanref.layers.base import count
+from uanref.experiments.settings import Asked, Settings
 from uanref.own_errors import located
-from uanref.reasons import message
 
-__all__ = ["Comparison", "Run", "Settings", "processes", "run", "train_one", "try_out"]
+__all__ = ["Comparison", "Run", "Settings", "run", "train_one", "try_out"]
 
 
 @dataclass
@@ -35,7 +32,7 @@ class Comparison:
         failed: a sentence for each run that ended without a result, another process killed it say.
     """
 
-    settings: Settings
+    settings: Asked
     split: str
     runs: list[Run] = field(default_factory=list)
     interrupted: bool = False
@@ -44,11 +41,8 @@ class Comparison:
     @property
     def note(self) -> str:
         """What to say about a comparison that is not complete, else empty."""
-        total = len(self.settings.runs())
-        notes = [f"interrupted: {len(self.runs)} of {total} runs finished"] if self.interrupted else []
-        if self.failed:
-            notes.append(f"{len(self.failed)} of {total} runs failed: {self.failed[0]}")
-        return "; ".join(notes)
+        outcome = sweep.Outcome(self.failed, self.interrupted)
+        return outcome.note(len(self.runs), len(self.settings.runs()), "runs")
 
     def of(self, norm: str, lr: float) -> list[Run]:
         """Return the runs of one row of the table, one a seed."""
@@ -73,20 +67,6 @@ def try_out(settings: Settings) -> Splits:
     return splits
 
 
-def processes(settings: Settings, jobs: int | None, runs: int) -> int:
-    """Return how many processes ``runs`` runs get.
-
-    Args:
-        settings: what to compare. On a GPU all runs share one process, whatever ``jobs`` says: its memory and its
-            compiled kernels are not shared between processes.
-        jobs: at most; None means one a core.
-        runs: how many there are.
-    """
-    if settings.backend != "numpy":
-        return 1
-    return max(1, min(backend.cores() if jobs is None else count("jobs", jobs), runs))
-
-
 def run(
     settings: Settings,
     splits: Splits,
@@ -99,7 +79,7 @@ def run(
     Args:
         settings: what to compare.
         splits: from :func:`try_out`, to tell their sizes.
-        jobs: as in :func:`processes`. Results do not depend on it.
+        jobs: as in :func:`uanref.experiments.sweep.processes`. Results do not depend on it.
         finished: called with every run as it finishes.
         before: runs that need not be trained again.
 
@@ -110,19 +90,20 @@ def run(
     position = {task: i for i, task in enumerate(order)}
     have = {(one.norm, one.lr, one.seed) for one in before}
     missing = [task for task in order if task not in have]
-    jobs = processes(settings, jobs, len(missing))
-    threads = max(1, backend.cores() // jobs)
+    at_once = sweep.processes(settings.backend, jobs, len(missing))
+    threads = max(1, backend.cores() // at_once)
     tasks = [(settings, *task, threads) for task in missing]
     comparison = Comparison(settings, recipe.describe(splits), list(before))
-    try:
-        with contextlib.closing(parallel.unordered(train_one, tasks, jobs)) as outcomes:
-            for (_, norm, lr, seed, _), outcome in outcomes:
-                if isinstance(outcome, Exception):
-                    comparison.failed.append(f"{norm}, lr {lr:g}, seed {seed}: {message(outcome)}")
-                else:
-                    comparison.runs.append(outcome)
-                    finished(outcome)
-    except KeyboardInterrupt:
-        comparison.interrupted = True
+
+    def keep(one: Run) -> None:
+        comparison.runs.append(one)
+        finished(one)
+
+    outcome = sweep.work_off(train_one, tasks, at_once, _words, keep)
+    comparison.failed, comparison.interrupted = outcome.failed, outcome.interrupted
     comparison.runs.sort(key=lambda one: position[one.norm, one.lr, one.seed])
     return comparison
+
+
+def _words(settings: Settings, norm: str, lr: float, seed: int, threads: int) -> str:
+    return f"{norm}, lr {lr:g}, seed {seed}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import secrets
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,28 +11,13 @@ import numpy as np
 
 from uanref import files
 from uanref.backend import Array
+from uanref.experiments import pictures
 from uanref.experiments.compare import Comparison, Run
 from uanref.reasons import reason
 
 NAMES = ("curves.png", "gradients.png", "activations.png")
-STAGED = ".pictures-"  # how the name of the folder begins where they are drawn
 
 Summary = TypeVar("Summary")
-
-
-def obstacle() -> str:
-    """Return why Matplotlib cannot draw here, with its own settings and this environment's; empty if it can."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        from uanref import plots
-
-        line = (np.array([1, 2]), np.array([0.5, 1.0]))  # a picture with text, mathematics and powers of ten
-        figure = plots.gradients({"": {"none": {"1 Linear": line}}}, "a title")
-        FigureCanvasAgg(figure).print_figure(io.BytesIO(), format="png", dpi=plots.DPI)
-    except Exception as error:  # whatever a setting of Matplotlib, a missing LaTeX or font raises
-        return reason(error, 160)
-    return ""
 
 
 def draw(comparison: Comparison, folder: Path) -> tuple[list[str], list[str]]:
@@ -54,26 +36,18 @@ def draw(comparison: Comparison, folder: Path) -> tuple[list[str], list[str]]:
 
     drawn: list[str] = []
     failed: list[str] = []
-    staged = folder / f"{STAGED}{secrets.token_hex(6)}"  # named before it is there: a signal in between loses no name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staged.mkdir(mode=0o700)
-        for name, make in _pictures(comparison).items():
-            try:
-                plots.save(make(), staged / name)
-                drawn.append(name)
-            except Exception as error:
-                failed.append(f"{name} could not be drawn ({reason(error, 160)})")
-        for name in drawn:
-            files.move(staged / name, folder / name)
+        with pictures.staged(folder) as place:
+            for name, make in _pictures(comparison).items():
+                try:
+                    plots.save(make(), place / name)
+                    drawn.append(name)
+                except Exception as error:
+                    failed.append(f"{name} could not be drawn ({reason(error, 160)})")
+            for name in drawn:
+                files.move(place / name, folder / name)
     except OSError as error:
         return [], [f"the pictures could not be written ({reason(error, 160)})"]
-    finally:
-        try:
-            shutil.rmtree(staged, ignore_errors=True)
-        except KeyboardInterrupt:
-            shutil.rmtree(staged, ignore_errors=True)
-            raise
     return drawn, failed
 
 
@@ -82,7 +56,7 @@ def _pictures(comparison: Comparison) -> dict[str, Callable[[], Any]]:
 
     settings = comparison.settings
     title = f"{settings.dataset}, {settings.model}"
-    pictures: dict[str, Callable[[], Any]] = {
+    made: dict[str, Callable[[], Any]] = {
         "curves.png": lambda: plots.curves(_by_rate(comparison, _curves), f"{title}: training and validation"),
         "gradients.png": lambda: plots.gradients(
             _by_rate(comparison, _mean_gradients), f"{title}: gradient norms of the weights (mean over the seeds)"
@@ -90,8 +64,8 @@ def _pictures(comparison: Comparison) -> dict[str, Callable[[], Any]]:
     }
     if shown := [run.activations for run in comparison.runs if run.activations is not None]:
         about = f"{title}: inputs of the first norm layer after training (seed 0, lr {settings.lrs[0]:g})"
-        pictures["activations.png"] = lambda: plots.activations(shown, about)
-    return pictures
+        made["activations.png"] = lambda: plots.activations(shown, about)
+    return made
 
 
 def _by_rate(comparison: Comparison, summary: Callable[[list[Run]], Summary]) -> dict[str, dict[str, Summary]]:

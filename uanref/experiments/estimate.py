@@ -9,9 +9,9 @@ import threadpoolctl
 
 from uanref import backend, data
 from uanref.data import Splits
-from uanref.experiments.compare import processes
 from uanref.experiments.run import Run, build
 from uanref.experiments.settings import Settings
+from uanref.experiments.sweep import processes
 from uanref.losses import SoftmaxCrossEntropy
 from uanref.own_errors import located
 
@@ -34,7 +34,7 @@ class Estimate:
     def __init__(self, settings: Settings, splits: Splits, jobs: int | None, before: list[Run]) -> None:
         have = {(run.norm, run.lr, run.seed) for run in before}
         norms = [norm for norm, lr, seed in settings.runs() if (norm, lr, seed) not in have]
-        self.processes = processes(settings, jobs, len(norms))
+        self.processes = processes(settings.backend, jobs, len(norms))
         threads = max(1, backend.cores() // self.processes)
         self._costs = {norm: _seconds(settings, splits, norm, threads) for norm in dict.fromkeys(norms)}
         self._expected = sum(self._costs[norm] for norm in norms)

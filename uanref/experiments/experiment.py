@@ -41,8 +41,8 @@ class Experiment:
         plan: ``plan(scale, seeds)`` returns the configs of all cells; ``seeds`` is how many, None for the scale's own
             number. A config names everything; what the sweep itself adds (``experiment``, ``scale``, ``backend``)
             is not in it.
-        compute: ``compute(config)`` returns a cell's result, and what it measured besides; a function of a module, as
-            it runs in another process.
+        compute: ``compute(config)`` returns a cell's result, and what it measured besides what the sweep measures
+            (seconds and memory, which it may replace); a function of a module, as it runs in another process.
         tables: what is printed of the cells at hand, complete or not.
         pictures: draws into a folder and returns the names of the files.
         verdicts: what the numbers say of the paper's claims.

@@ -1,4 +1,4 @@
-"""The folder that a comparison writes into: claimed by one process at a time, and cleared before anything new."""
+"""The folder that a sweep writes into: claimed by one process at a time, and cleared before anything new."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from pathlib import Path
 from typing import IO
 
 from uanref import files
-from uanref.experiments import cells, compare_pictures
+from uanref.experiments import cells, compare_pictures, pictures, registry
 from uanref.reasons import reason
 
-LOCK = ".uanref-compare.lock"
+LOCK = ".uanref.lock"
 RESULTS = "results.json"
 
 
 @contextlib.contextmanager
-def claimed(given: Path | None, option: str, force: bool = False) -> Iterator[Path]:
+def claimed(given: Path | None, option: str, force: bool = False, name: str = registry.COMPARE) -> Iterator[Path]:
     """Make a folder ready for results, before hours of work; where nothing was written it disappears again.
 
     Nobody else gets the folder until the end, or until this process dies, however that happens. What an earlier
-    comparison left is gone before anything new comes in: with ``force`` all of it, else pictures without results.
+    comparison left is gone before anything new comes in: with ``force`` all of it, also what experiments left, else
+    pictures without results.
 
     Args:
         given: the folder, to be created with those above it; None for a new one below ``runs``.
         option: that names it, for the sentences.
         force: accept a folder that has results, and remove them.
+        name: of the sweep.
 
     Raises:
         FileExistsError: it holds results already and ``force`` is not set, it is a file, or another process is at
@@ -37,7 +39,7 @@ def claimed(given: Path | None, option: str, force: bool = False) -> Iterator[Pa
     """
     created: list[Path] = []
     lock: IO[bytes] | None = None
-    folder = given or _new_name()
+    folder = given or Path(time.strftime(f"runs/{name}-%Y%m%d-%H%M%S"))
     try:
         try:
             if given is None:
@@ -48,8 +50,10 @@ def claimed(given: Path | None, option: str, force: bool = False) -> Iterator[Pa
             inner = folder / cells.FOLDER
             if os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir()):
                 raise FileExistsError(f"{option} {folder} holds {inner.name}, which is no folder: name another folder")
-            for name in (RESULTS, *compare_pictures.NAMES):
-                files.check_kind(folder / name, f"{option} {folder}: {name}")
+            for each in (RESULTS, *compare_pictures.NAMES):
+                files.check_kind(folder / each, f"{option} {folder}: {each}")
+            if name != registry.COMPARE:
+                pictures.check(folder / name, f"{option} {folder}")
             clear(folder, cells_too=force)
         except OSError as error:
             if error.strerror is None:  # our own sentences
@@ -63,27 +67,28 @@ def claimed(given: Path | None, option: str, force: bool = False) -> Iterator[Pa
                 if _is(lock, folder / LOCK):
                     (folder / LOCK).unlink()  # while it is held: see _lock
             lock.close()
-        for path in (folder / cells.FOLDER, *created):  # innermost first; a folder that holds something stays
+        for path in (
+            folder / cells.FOLDER,
+            folder / name,
+            *created,
+        ):  # innermost first; a folder that holds something stays
             with contextlib.suppress(OSError):
                 path.rmdir()
 
 
 def clear(folder: Path, cells_too: bool) -> None:
-    """Remove what a comparison wrote, and nothing else. Interrupted in between, it leaves no results."""
+    """Remove what a sweep wrote, and nothing else. Interrupted in between, it leaves no results."""
     for name in (RESULTS, *compare_pictures.NAMES):
         with contextlib.suppress(FileNotFoundError):
             (folder / name).unlink()
     for path in [*folder.glob(f".{RESULTS}.*"), *folder.glob(f"{cells.FOLDER}/.*")]:  # half-written when it was killed
         if path.parent == folder or cells.PATTERN.match(path.name[1:]):
             path.unlink()
-    for path in folder.glob(f"{compare_pictures.STAGED}*"):
+    for path in folder.glob(f"{pictures.STAGED}*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in cells.ours(folder) if cells_too else []:
-        path.unlink()
-
-
-def _new_name() -> Path:
-    return Path(time.strftime("runs/compare-%Y%m%d-%H%M%S"))
+    if cells_too:
+        for path in [*cells.ours(folder), *(path for name in registry.NAMES for path in pictures.ours(folder / name))]:
+            path.unlink()
 
 
 def _create_new(wanted: Path, created: list[Path]) -> Path:
@@ -120,7 +125,7 @@ def _lock(folder: Path, what: str, created: list[Path]) -> IO[bytes]:
             _hold(file)
         except OSError:
             file.close()
-            message = f"{what} is where another uanref compare is at work: name another folder, or wait for its end"
+            message = f"{what} is where another uanref is at work: name another folder, or wait for its end"
             raise FileExistsError(message) from None
         with contextlib.suppress(OSError):
             if _is(file, path):

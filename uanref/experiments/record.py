@@ -1,54 +1,69 @@
-"""What a comparison leaves on disk while it goes on: a cell for every run, then ``results.json``."""
+"""What a sweep leaves on disk while it goes on: a cell for everything that finished."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from uanref import files
+from uanref.backend import Array
 from uanref.experiments import cells
-from uanref.experiments.compare import Comparison
+from uanref.experiments.experiment import Cell
 from uanref.experiments.folder import RESULTS
-from uanref.experiments.run import Run
-from uanref.experiments.settings import Settings
 from uanref.reasons import reason
 
+Finished = TypeVar("Finished")
 
-class Record:
+
+class Record(Generic[Finished]):
     """Writes into one folder, and creates it again where it was removed; no failure of it is an exception.
 
     Args:
         folder: the results'.
-        settings: what is compared.
+        cell_of: returns the cell of what finished, and the arrays beside it.
+        before: what stands there already.
 
     Attributes:
         trouble: why something is missing there; empty while nothing is.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(
+        self,
+        folder: Path,
+        cell_of: Callable[[Finished], tuple[Cell, Mapping[str, Array] | None]],
+        before: Sequence[Finished] = (),
+    ) -> None:
+        self.folder = folder
         self.trouble = ""
+        self._cell_of = cell_of
+        self._all = list(before)
 
-    def add(self, run: Run) -> None:
-        """Write the cell of a run that has just finished."""
-        try:
-            cells.write(self.folder, self.settings, run)
-        except OSError as error:
-            self.trouble = f"{self.folder} cannot be written ({reason(error)})"
+    def add(self, one: Finished) -> None:
+        """Write the cell of what has just finished."""
+        self._all.append(one)
+        self._write(one)
 
-    def finish(self, comparison: Comparison, results: dict[str, Any]) -> None:
-        """Write cells that are still missing, on a disk that was full for a while say, and ``results.json``.
+    def finish(self, results: dict[str, Any] | None = None) -> None:
+        """Write cells that are missing, on a disk that was full for a while say, and ``results.json``.
 
         Args:
-            comparison: with at least one run.
-            results: the content of ``results.json``.
+            results: the content of ``results.json``; None for a sweep that has none.
         """
         self.trouble = ""
-        for run in comparison.runs:
-            if not cells.exists(self.folder, self.settings, run):
-                self.add(run)
+        for one in self._all:
+            if not cells.path(self.folder, self._cell_of(one)[0].config).is_file():
+                self._write(one)
+        if results is None:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write_json(self.folder / RESULTS, results)
         except OSError as error:
             self.trouble = f"{self.folder / RESULTS} cannot be written ({reason(error)})"
+
+    def _write(self, one: Finished) -> None:
+        try:
+            cells.write(self.folder, *self._cell_of(one))
+        except OSError as error:
+            self.trouble = f"{self.folder} cannot be written ({reason(error)})"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import platform
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import threadpoolctl
 
-from uanref import backend, data, machine, models
+from uanref import backend, data, models
 from uanref.data import Splits
 from uanref.experiments import recipe
 from uanref.experiments.activations import Activations, of_first_norm
+from uanref.experiments.measuring import Measuring
 from uanref.experiments.settings import Settings
 from uanref.layers.base import Layer, Parameter
 from uanref.own_errors import OwnCodeFailed, located
@@ -86,7 +84,7 @@ def train_one(settings: Settings, norm: str, lr: float, seed: int, threads: int 
     Raises:
         KeyboardInterrupt: Ctrl-C; nothing of this run is kept.
     """
-    start, cpu, date = time.perf_counter(), time.process_time(), datetime.now(UTC)
+    measuring = Measuring()
     limit = backend.limit_threads(threads)
     # One BLAS thread, whatever the number of jobs: a product split over threads may round otherwise.
     with backend.using(settings.backend), limit, threadpoolctl.threadpool_limits(1, user_api="blas"):
@@ -123,14 +121,7 @@ def train_one(settings: Settings, norm: str, lr: float, seed: int, threads: int 
         history=trainer.history,
         layers=_weights(model),
         activations=activations,
-        measured={
-            "seconds": time.perf_counter() - start,
-            "cpu_seconds": time.process_time() - cpu,
-            "memory_bytes": machine.peak_memory(),
-            "versions": machine.versions(),
-            "host": platform.node(),
-            "date": date.isoformat(timespec="seconds"),
-        },
+        measured=measuring.taken(),
     )
 
 

@@ -16,7 +16,28 @@ MAX_SEEDS = 10_000  # a slip of the keyboard should not fill the memory with pla
 
 
 @dataclass(frozen=True)
-class Settings:
+class Asked:
+    """What was compared, as it stands in the cells of a comparison; see :class:`Settings` for the attributes."""
+
+    dataset: str = recipe.DEFAULTS["dataset"]
+    model: str = recipe.DEFAULTS["model"]
+    norms: tuple[Any, ...] = ("none", "bn", "uan", "uan-learned")
+    components: int = recipe.DEFAULTS["components"]
+    seeds: int = 3
+    epochs: int = recipe.EPOCHS
+    lrs: tuple[float, ...] = ()
+    batch_size: int = recipe.DEFAULTS["batch_size"]
+    optimizer: str = recipe.DEFAULTS["optimizer"]
+    backend: str = "numpy"
+    factories: Mapping[str, Factory] = field(default_factory=dict, hash=False)
+
+    def runs(self) -> list[tuple[str, float, int]]:
+        """Return the norm, learning rate and seed of every run, in the order of the results."""
+        return list(itertools.product(self.norms, self.lrs, range(self.seeds)))
+
+
+@dataclass(frozen=True)
+class Settings(Asked):
     """What is compared; checked when it is made, so that nothing starts on bad input.
 
     Attributes:
@@ -38,18 +59,6 @@ class Settings:
         TypeError: no number where one is expected.
         BackendUnavailable: the backend cannot run here.
     """
-
-    dataset: str = recipe.DEFAULTS["dataset"]
-    model: str = recipe.DEFAULTS["model"]
-    norms: tuple[Any, ...] = ("none", "bn", "uan", "uan-learned")
-    components: int = recipe.DEFAULTS["components"]
-    seeds: int = 3
-    epochs: int = recipe.EPOCHS
-    lrs: tuple[float, ...] = ()
-    batch_size: int = recipe.DEFAULTS["batch_size"]
-    optimizer: str = recipe.DEFAULTS["optimizer"]
-    backend: str = "numpy"
-    factories: Mapping[str, Factory] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         choice("model", self.model, models.MODELS)
@@ -76,10 +85,6 @@ class Settings:
     def norm(self, label: str) -> Norm:
         """Return the norm that ``label`` stands for."""
         return self.factories.get(label, label)
-
-    def runs(self) -> list[tuple[str, float, int]]:
-        """Return the norm, learning rate and seed of every run, in the order of the results."""
-        return list(itertools.product(self.norms, self.lrs, range(self.seeds)))
 
 
 def _distinct(name: str, entries: Sequence[Any]) -> Sequence[Any]:

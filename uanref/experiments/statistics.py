@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from uanref.backend import Array
 
 if TYPE_CHECKING:
     from uanref.experiments.experiment import Cell
@@ -72,8 +75,8 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
 
     The interval is the percentile bootstrap of the mean with Hesterberg's expansion (2015, "What Teachers Should Know
     About the Bootstrap"): the quantiles are taken further out, by ``sqrt(n / (n - 1))`` and Student's t in the place of
-    the normal. Of normal differences it held the true mean in 93 % of the draws for n = 5 and in 95 % for n = 10 (a
-    test measures both), where the plain percentile interval held it in 85 and 91 % and BCa in 85 and 90 %. As it lies
+    the normal. Of normal differences it held the true mean in 92 % of 20,000 draws for n = 5 and in 95 % for
+    n = 10, where the plain percentile interval and BCa held it in 83 and 90 % (a test measures all six). As it lies
     between the smallest and the largest difference, no more than ``1 - 2^(1 - n)`` is possible: 75 % for n = 3.
     The resamples are the same at every call. Where all differences are the same, both ends are that difference.
 
@@ -103,7 +106,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
     return Paired(len(seeds), math.fsum(differences) / len(seeds), low, high, _wilcoxon(differences), improvement)
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float]:
+def _interval(differences: Array) -> tuple[float, float]:
     import scipy.stats  # takes half a second
 
     count = len(differences)
@@ -123,17 +126,18 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _wilcoxon(differences: np.ndarray) -> float | None:
+def _wilcoxon(differences: Array) -> float | None:
     import scipy.stats
 
     moved = differences[differences != 0]
     if not len(moved):
         return None
-    scaled = np.round(moved / np.abs(moved).max(), 12)
-    method: Any = "approx"
-    if len(moved) <= _ENUMERATED:
-        method = scipy.stats.PermutationMethod(n_resamples=2**_ENUMERATED)
-    return float(scipy.stats.wilcoxon(scaled, method=method).pvalue)
+    scaled = np.round(moved / np.abs(moved).max(), 12)  # (m,)
+    if len(moved) > _ENUMERATED:
+        return float(scipy.stats.wilcoxon(scaled, method="approx").pvalue)
+    ranks = scipy.stats.rankdata(np.abs(scaled))  # (m,)
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(moved))))  # (2^m, m)
+    return float(np.mean(np.abs(signs @ ranks) >= abs(np.sign(scaled) @ ranks)))  # halves: no rounding
 
 
 def middle(values: Iterable[float]) -> float:

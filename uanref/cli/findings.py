@@ -1,0 +1,70 @@
+"""What the cells of an experiment say, printed and drawn: for ``uanref experiment`` and ``uanref report``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from uanref.cli.output import print_plain, wide
+from uanref.reasons import named, reason
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from uanref.experiments.experiment import Cell, Experiment
+
+Made = TypeVar("Made")
+
+
+def show(experiment: Experiment, title: str, cells: Sequence[Cell]) -> list[str]:
+    """Print the tables, then the verdicts, and return a sentence on whatever could not be printed."""
+    troubles: list[str] = []
+    console = wide()
+
+    def tables() -> None:
+        for table in experiment.tables(cells):
+            console.print(table)
+            console.print()
+
+    def verdicts() -> None:
+        for verdict in experiment.verdicts(cells):
+            _paragraph(console, f"{verdict.verdict.upper()}: {verdict.claim}", 0)
+            _paragraph(console, f"rule: {verdict.rule}", 2)
+            _paragraph(console, f"found: {verdict.because}", 2)
+
+    _attempt(lambda: _paragraph(console, title, 0), "the title", troubles)
+    _attempt(tables, "the tables", troubles)
+    _attempt(verdicts, "the verdicts", troubles)
+    return troubles
+
+
+def draw(experiment: Experiment, cells: Sequence[Cell], folder: Path) -> tuple[list[str], list[str]]:
+    """Draw the pictures into ``folder``; return the names of those that stand there, and a sentence on the others."""
+    from uanref.experiments import pictures
+
+    return pictures.draw(lambda place: experiment.pictures(cells, place), folder, experiment.name)
+
+
+def say_written(folder: Path, written: Sequence[str]) -> None:
+    """Print what stands in ``folder``."""
+    _attempt(lambda: print_plain(wide(), f"Written to {folder}: {', '.join(written)}"), "this line", [])
+
+
+def _attempt(do: Callable[[], None], what: str, troubles: list[str]) -> None:
+    try:
+        do()
+    except OSError as error:  # standard output goes to a full disk
+        troubles.append(f"{what} cannot be printed ({reason(error)})")
+    except Exception as error:  # cells that somebody edited, or not those that an experiment expects
+        if os.environ.get("UANREF_DEBUG", "") not in ("", "0"):
+            raise
+        troubles.append(f"{what} cannot be made of these cells ({named(error)})")
+
+
+def _paragraph(console: Console, text: str, indent: int) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(Padding(Text(text), (0, 0, 0, indent), expand=False))
