@@ -48,7 +48,7 @@ from uanref.training.trainer import Trainer
 NORMS = ("none", "bn", "ln", "gn", "mn", "mode", "uan", "uan-learned")
 SCALES: dict[str, tuple[int, tuple[str, ...], dict[str, Any]]] = {
     "tiny": (3, ("none", "bn", "uan"), {"model": "mlp", "epochs": 2}),
-    "small": (5, NORMS, {"model": "cnn", "epochs": 10}),
+    "small": (5, NORMS, {"model": "cnn", "epochs": 15}),
     "paper": (
         5,
         NORMS,
