@@ -25,7 +25,7 @@ REASONS = {
     "memory": "moving x, y, dy and dx once through memory takes longer than the goal allows",
     "floor": "our operations would take longer than the goal allows, did each run at the limit of this machine",
     "interpreter": "without Python between the operations, and without starting them, the goal would be met",
-    "operations": "neither: operations run below the limits, see which and how far",
+    "operations": "none of these: single operations run below the limits, as the table of calls shows",
 }
 """What the last column says, by the first that holds."""
 
