@@ -88,7 +88,7 @@ def _in_runs(task: Callable[[slice], object], size: int) -> None:
 
 def _at_least(x: Array, least: float, out: Array) -> None:
     """Write ``max(x, least)`` into ``out``, both rank 1 and contiguous."""
-    maximum, row = backend.namespace(x).maximum, _row(least, x.dtype.char)
+    maximum, row = backend.namespace(x).maximum, _row(least, ROW, x.dtype.char)
     whole = x.size - x.size % ROW
     if whole:
         maximum(x[:whole].reshape(-1, ROW), row, out=out[:whole].reshape(-1, ROW))
@@ -97,8 +97,8 @@ def _at_least(x: Array, least: float, out: Array) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def _row(value: float, dtype_char: str) -> Array:
-    row: Array = backend.module("numpy").full(ROW, value, dtype=dtype_char)
+def _row(value: float, length: int, dtype_char: str) -> Array:
+    row: Array = backend.module("numpy").full(length, value, dtype=dtype_char)
     return row
 
 
