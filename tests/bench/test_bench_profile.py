@@ -32,7 +32,7 @@ from uanref.bench.recorder import Call
 from uanref.bench.single import Operation, Pair
 from uanref.bench.work import Stage, Work, amount, bytes_of
 from uanref.cli import main
-from uanref.kernels.cpu.rectifier import relu
+from uanref.kernels.cpu.rectifier import leaky_relu
 
 OPERATION = Operation(start=0.5, cache=100.0)
 LIMITS = Limits(1, gemm=50.0, copy=10.0, exp=2.0)
@@ -68,6 +68,7 @@ def changed(**values: object) -> Profile:
 
 def record(*profiles: Profile) -> ProfileRecord:
     facts = {"processor": "a processor", "cores": 2, "load": 1.7, "versions": {"numpy": "2"}, "malloc": "as it is"}
+    facts["blas"] = "openblas 1 for Haswell"
     pairs = [Pair(8192, 0.8, 0.9)]
     return ProfileRecord("uanref bench --profile", 3, facts, OPERATION, pairs, ["no PyTorch"], {1: LIMITS}, [*profiles])
 
@@ -134,8 +135,8 @@ def test_places_are_put_together_and_sorted() -> None:
 def test_a_known_pass_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "SECONDS", 0.0)
     x = np.random.default_rng(0).standard_normal(1000).astype("float32")
-    total, calls = calls_of(lambda: relu(x))
-    assert [one.name for one in calls] == ["empty", "maximum"]
+    total, calls = calls_of(lambda: leaky_relu(x, 0.3))
+    assert [one.name for one in calls] == ["empty", "multiply", "maximum"]
     assert calls[1].bytes == 2 * x.nbytes
     assert calls[0].bytes == 0
     assert 0.0 < sum(one.seconds for one in calls) < 1.0
@@ -194,6 +195,7 @@ def test_the_page_holds_the_tables(tmp_path: Path) -> None:
     assert "| `relu` | 6.00 | 17 % | 33 % | 17 % | 33 % | 10 | 3.50 | 4.00 |" in text
     assert "| `relu` | `a.py:1` | `\\|=` | 1 | 17 % | - | - |" in text
     assert "| 8,192 | 0.80 | 0.90 |" in text
+    assert "products by openblas 1 for Haswell" in text
     assert "The machine was busy" in text
     (tmp_path / "other.md").write_text(f"{page.BEGIN}\n{page.END}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="lacks the two lines"):

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
+
 from uanref import backend, machine
 from uanref.bench.peers import Peer
 
 
 def facts(peers: Sequence[Peer], malloc: str) -> dict[str, Any]:
-    """Return processor, cores, load, versions and the state of malloc, for a reader and for JSON."""
+    """Return processor, cores, load, versions, the state of malloc and the BLAS, for a reader and for JSON."""
     return {
         "processor": processor(),
         "system": platform.system(),
@@ -21,7 +23,17 @@ def facts(peers: Sequence[Peer], malloc: str) -> dict[str, Any]:
         "load": load(),
         "versions": machine.versions() | {peer.package: peer.version() for peer in peers},
         "malloc": malloc,
+        "blas": blas(),
     }
+
+
+def blas() -> str:
+    """Return which BLAS NumPy uses, and for which processor its code was made, as far as threadpoolctl can tell."""
+    for library in threadpoolctl.threadpool_info():
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]:
+            kind = f" for {library['architecture']}" if library.get("architecture") else ""
+            return f"{library['internal_api']} {library['version']}{kind}"
+    return "unknown"
 
 
 def busy(found: dict[str, Any]) -> bool:

@@ -82,9 +82,10 @@ def block(record: Record, page: Path) -> str:
 def _machine(record: Record) -> str:
     facts = record.machine
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
+    products = f"; products by {facts['blas']}" if "blas" in facts else ""
     lines = [
         f"Printed by\n\n```console\n$ {record.command}\n```\n",
-        f"on {facts['processor']}, {facts['cores']} cores ({versions}), {record.repeats} repeats. "
+        f"on {facts['processor']}, {facts['cores']} cores ({versions}), {record.repeats} repeats{products}. "
         f"{facts['malloc'][:1].upper()}{facts['malloc'][1:]}.\n",
     ]
     noisy = sum(row.noisy for row in record.rows)

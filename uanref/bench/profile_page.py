@@ -44,7 +44,8 @@ def block(record: ProfileRecord) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
     made = [
         f"Printed by\n\n```console\n$ {record.command}\n```\n",
-        f"on {facts['processor']}, {facts['cores']} cores ({versions}), {record.repeats} repeats.\n",
+        f"on {facts['processor']}, {facts['cores']} cores ({versions}), {record.repeats} repeats; products by "
+        f"{facts['blas']}.\n",
         *([f"**{busy_sentence(facts)}**\n"] if host.busy(facts) else []),
         *(f"{limits_sentence(one)}\n" for one in record.limits.values()),
         f"{operation_sentence(record.operation)}\n",

@@ -15,7 +15,7 @@ from uanref.bench.single import Operation, Pair
 
 FIRST = ("case", "ratio", "goal", "one\nthread", "gain\nhere", "gain\nthere", "floor /\nPyTorch", "reason")
 SHARES = ("case", "ours\nms", "Python", "products", "exp", "other", "calls", "floor\nms", "PyTorch\nms")
-SITES = ("case", "where", "call", "times", "of all", "rate", "limit")
+SITES = ("case", "where", "call", "n", "share", "rate", "limit")
 PAIRS = ("numbers", "one thread: µs", "two threads: times as much")
 UNITS = {"product": "GFLOP/s", "exp": "Gexp/s", "other": "GB/s"}
 
@@ -103,7 +103,7 @@ def _table(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> 
     made = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in heads:
         words = heading in ("case", "where", "call", "reason")
-        made.add_column(heading, justify="left" if words else "right", no_wrap=True)
+        made.add_column(heading, justify="left" if words else "right", no_wrap=True, overflow="fold")
     for line in lines:
         made.add_row(*(Text(cell) for cell in line))
     return made
