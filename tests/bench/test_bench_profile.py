@@ -13,6 +13,7 @@ from rich.console import Console
 
 from uanref.bench import (
     cases,
+    host,
     malloc,
     page,
     profile,
@@ -210,6 +211,18 @@ def test_a_record_survives_json(tmp_path: Path) -> None:
         path.write_text(broken, encoding="utf-8")
         with pytest.raises(ValueError, match="is not what uanref bench --profile --json writes"):
             profile_record.read(path)
+
+
+def test_the_blas_is_told_with_what_its_code_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scipy = {"user_api": "blas", "filepath": "/x/scipy.libs/b.so", "internal_api": "mkl", "version": "9"}
+    numpy = scipy | {"filepath": "/x/numpy.libs/a.so", "internal_api": "openblas", "version": "1.2"}
+    found = [{"user_api": "openmp", "filepath": "/x/numpy.libs/gomp.so"}, scipy, numpy | {"architecture": "Zen"}]
+    monkeypatch.setattr(host.threadpoolctl, "threadpool_info", lambda: found)
+    assert host.blas() == "openblas 1.2 for Zen"
+    found[2] = numpy
+    assert host.blas() == "openblas 1.2"
+    found.pop()
+    assert host.blas() == "unknown"
 
 
 def test_cases_without_a_pass_of_ours_are_refused() -> None:
