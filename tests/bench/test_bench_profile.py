@@ -114,7 +114,8 @@ def call(kind: str = "other", name: str = "add", seconds: float = 1e-3, **values
 def test_the_least_that_a_call_takes_is_its_longest_bound() -> None:
     assert least(call(), OPERATION, LIMITS) == pytest.approx(1e-4)  # 10 MB by 100 GB/s
     assert least(call("exp"), OPERATION, LIMITS) == pytest.approx(5e-4)  # 10^6 by 2 Gexp/s
-    assert least(call("product", operations=1e9), OPERATION, LIMITS) == pytest.approx(2e-2)
+    assert least(call("product", operations=1e9, seconds=1.0), OPERATION, LIMITS) == pytest.approx(2e-2)
+    assert least(call("product", operations=1e9, seconds=1e-2), OPERATION, LIMITS) == 1e-2  # faster than the limit
     assert least(call("product", operations=1e3), OPERATION, LIMITS) == pytest.approx(1e-4)
 
 
@@ -223,6 +224,35 @@ def test_the_blas_is_told_with_what_its_code_is_for(monkeypatch: pytest.MonkeyPa
     assert host.blas() == "openblas 1.2"
     found.pop()
     assert host.blas() == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "is_advised"),
+    [
+        ("Haswell", "fpu avx512f avx512bw avx512dq avx512vl", True),
+        ("Zen", "avx512f avx512bw avx512dq avx512vl", True),
+        ("SkylakeX", "avx512f avx512bw avx512dq avx512vl", False),
+        ("Haswell", "fpu avx2 avx512f", False),
+    ],
+)
+def test_a_blas_for_older_processors_is_told(
+    kind: str, flags: str, is_advised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = {"user_api": "blas", "filepath": "/x/numpy.libs/a.so", "internal_api": "openblas", "version": "1.2"}
+    monkeypatch.setattr(host.threadpoolctl, "threadpool_info", lambda: [library | {"architecture": kind}])
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"model name: one\nflags\t\t: {flags}\n")
+    found = host.blas_advice()
+    assert bool(found) == is_advised
+    assert not is_advised or ("OPENBLAS_CORETYPE=SkylakeX" in found and f"for {kind}" in found)
+
+
+def test_a_system_that_does_not_tell_gets_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError("/proc/cpuinfo")
+
+    monkeypatch.setattr(host, "blas", lambda: "openblas 1 for Haswell")
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert host.blas_advice() == ""
 
 
 def test_cases_without_a_pass_of_ours_are_refused() -> None:

@@ -218,11 +218,16 @@ def _profile(name: str, case: Case, row: Row, one: Row, operation: Operation, li
 
 
 def least(call: Call, operation: Operation, limits: Limits) -> float:
-    """Return the seconds that a call's work takes at the limits of the machine: the longest of its bounds."""
-    passed = call.bytes / operation.cache
+    """Return the seconds that a call's work takes at the limits of the machine: the longest of its bounds.
+
+    Never more than it took: a limit is a measurement, too, and a busy moment may have made it too low.
+    """
+    bound = call.bytes / operation.cache
     if call.kind == "product":
-        return max(call.operations / limits.gemm, passed) / 1e9
-    return max(call.numbers / limits.exp, passed) / 1e9 if call.kind == "exp" else passed / 1e9
+        bound = max(bound, call.operations / limits.gemm)
+    elif call.kind == "exp":
+        bound = max(bound, call.numbers / limits.exp)
+    return min(bound / 1e9, call.seconds)
 
 
 def sites(calls: Sequence[Call], operation: Operation, limits: Limits) -> tuple[Site, ...]:

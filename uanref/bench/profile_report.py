@@ -57,6 +57,7 @@ def report(record: ProfileRecord) -> Group:
     used = dict.fromkeys(reason(one) for one in record.profiles)
     words = [f"{name}: {meaning}." for name, meaning in REASONS.items() if name in used]
     words += [limits_sentence(one) for one in record.limits.values()] + [operation_sentence(record.operation)]
+    words += list(filter(None, [record.machine.get("blas_advice")]))
     return Group(*parts, *(Text(one) for one in (*words, *record.missing)))
 
 
