@@ -16,7 +16,11 @@ def run(
     source: Path | None,
     quiet: bool,
 ) -> None:
-    """Profile, print, and write the numbers and the page; with ``source`` the page alone."""
+    """Profile, print, and write the numbers and the page; with ``source`` the page alone.
+
+    Raises:
+        ValueError: a ``source`` and no page to put it into, or what the modules of the profile refuse.
+    """
     from uanref import files
     from uanref.bench import page as pages
     from uanref.bench import profile, profile_page, profile_record, profile_report
