@@ -177,6 +177,14 @@ def test_tables_fit_a_terminal_and_say_what_words_mean() -> None:
     assert "lock: with one thread" not in text
 
 
+def test_threads_that_slowed_pytorch_down_are_told(tmp_path: Path) -> None:
+    found = record(KNOWN, changed(case="slow", peer_gain=0.6), changed(case="one thread", peer_gain=None))
+    assert "PyTorch was slower with several threads than with one in 1 of 3 rows" in printed(found).replace("\n", " ")
+    assert "in 1 of 3 rows (slow):" in profile_page.block(found)
+    assert profile_report.doubt([KNOWN]) == ""
+    assert "PyTorch was slower" not in profile_page.block(record(KNOWN))
+
+
 def test_an_empty_record_has_its_machine_alone() -> None:
     text = printed(record())
     assert "where the time goes" not in text

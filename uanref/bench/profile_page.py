@@ -13,6 +13,7 @@ from uanref.bench.profile_report import (
     REASONS,
     SHARES,
     SITES,
+    doubt,
     operation_sentence,
     pair,
     reason,
@@ -53,6 +54,7 @@ def block(record: ProfileRecord) -> str:
     if record.profiles:
         made.append(_table("Beside PyTorch", FIRST, [_first(row(one)) for one in record.profiles]))
         used = dict.fromkeys(reason(one) for one in record.profiles)
+        made += [f"**{doubtful}**\n"] if (doubtful := doubt(record.profiles)) else []
         made.append("\n".join(f"- *{name}*: {text}." for name, text in REASONS.items() if name in used) + "\n")
         made.append(_table("One thread: where the time goes", SHARES, [_first(shares(one)) for one in record.profiles]))
         found = [(one, each) for one in record.profiles for _, each in top(one, MOST)]

@@ -17,6 +17,7 @@ FIRST = ("case", "ratio", "goal", "one\nthread", "gain\nhere", "gain\nthere", "f
 SHARES = ("case", "ours\nms", "Python", "products", "exp", "other", "calls", "floor\nms", "PyTorch\nms")
 SITES = ("case", "where", "call", "n", "share", "rate", "limit")
 PAIRS = ("numbers", "one thread: µs", "two threads: times as much")
+SLOWER = 0.9
 UNITS = {"product": "GFLOP/s", "exp": "Gexp/s", "other": "GB/s"}
 
 REASONS = {
@@ -57,7 +58,7 @@ def report(record: ProfileRecord) -> Group:
     used = dict.fromkeys(reason(one) for one in record.profiles)
     words = [f"{name}: {meaning}." for name, meaning in REASONS.items() if name in used]
     words += [limits_sentence(one) for one in record.limits.values()] + [operation_sentence(record.operation)]
-    words += list(filter(None, [record.machine.get("blas_advice")]))
+    words += list(filter(None, [record.machine.get("blas_advice"), doubt(record.profiles)]))
     return Group(*parts, *(Text(one) for one in (*words, *record.missing)))
 
 
@@ -98,6 +99,17 @@ def pair(one: Pair) -> tuple[str, ...]:
 def operation_sentence(one: Operation) -> str:
     """Say what an operation costs."""
     return f"An operation takes {one.start:.2f} us to start, and passes {one.cache:.0f} GB/s within the cache."
+
+
+def doubt(profiles: Sequence[Profile]) -> str:
+    """Say that PyTorch was slower with several threads than with one, if it was: its threads wait for a busy core."""
+    slower = [one.case for one in profiles if one.peer_gain is not None and one.peer_gain < SLOWER]
+    if not slower:
+        return ""
+    return (
+        f"PyTorch was slower with several threads than with one in {len(slower)} of {len(profiles)} rows "
+        f"({', '.join(slower)}): other processes had the cores, so there ratios with several threads say little."
+    )
 
 
 def _table(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
