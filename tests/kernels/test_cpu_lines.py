@@ -157,9 +157,13 @@ def test_outputs_and_gradients_keep_their_digits_near_and_far(shape: tuple[int, 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("slope", [None, 0.0, 0.3, 1.0])
-def test_long_arrays_in_runs(slope: float | None, layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("row", [64, 500, 1 << 13])
+def test_long_arrays_in_runs(
+    row: int, slope: float | None, layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As defined to the last bit, with numbers in some of the runs that are not finite, by one thread and by two."""
     monkeypatch.setattr(rectifier, "RUN", 1000)
+    monkeypatch.setattr(rectifier, "ROW", row)
     monkeypatch.setattr("uanref.kernels.cpu.blocks.THREADED_ELEMENTS", 1)
     x, dy = (draw_array((11, 7, 45), seed, dtype=dtype, layout=layout) for seed in (1, 2))
     for place, value in enumerate([np.nan, np.inf, -np.inf, 0.0, -0.0]):
@@ -181,6 +185,17 @@ def test_long_arrays_in_runs(slope: float | None, layout: str, dtype: str, monke
             np.testing.assert_array_equal(one, right)
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(dy, before[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gradient_passes_where_y_is_positive_alone(dtype: str) -> None:
+    """Not at 0, whatever its sign, but at the smallest number that there is; as it is, to the sign of a zero."""
+    least = np.nextafter(np.zeros(1, dtype), 1.0)[0]
+    y = np.array([[0.0, -0.0, least, 1.0, np.inf, 2.0, 3.0]], dtype)
+    dy = np.array([[np.inf, np.nan, -np.inf, np.nan, 5.0, -0.0, -least]], dtype)
+    found = activation.relu_backward(dy, y)
+    np.testing.assert_array_equal(found, [[0.0, 0.0, -np.inf, np.nan, 5.0, -0.0, -least]])
+    np.testing.assert_array_equal(np.signbit(found[0, [0, 1, 5]]), [False, False, True])
 
 
 def test_long_arrays_are_cut_into_several_runs() -> None:

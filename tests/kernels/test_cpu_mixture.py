@@ -93,6 +93,17 @@ def test_two_threads_give_the_same_bits(shape: tuple[int, ...]) -> None:
         assert one.tobytes() == two.tobytes()
 
 
+@pytest.mark.parametrize("value", [1.0, np.nan, np.inf, 1e20])
+def test_rows_that_lie_apart_are_bounded_like_others(value: float) -> None:
+    apart = draw_array((4, 6), 0, dtype="float32")[:, :3]
+    apart[1, 2] = value
+    assert not apart.flags.c_contiguous
+    with np.errstate(all="raise"):
+        found = mixture_blocks.near(apart)
+    np.testing.assert_array_equal(found, mixture_blocks.near(np.ascontiguousarray(apart)))
+    assert (found is apart) == (value == 1.0)
+
+
 # --- kept posteriors --------------------------------------------------------------------------------
 
 

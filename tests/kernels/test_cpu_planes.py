@@ -28,7 +28,7 @@ WINDOWS = {
 BATCHES = {"one": (1, 1 << 20), "side by side": (5, 1 << 20), "4 and 3": (7, 0), "4 and 1": (9, 0), "in turn": (3, 1)}
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (2, 4), (4, 1), (1, 2)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (2, 4), (4, 1), (1, 2), (3, 8), (8, 8)])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 def test_numbers_are_the_definition_s(

@@ -197,6 +197,7 @@ def test_a_version_equals_its_definition_across_blocks(
     for module, limit in ((columns, "COLUMN_BYTES"), (columns, "DEVICE_COLUMN_BYTES"), (planes, "PLANE_BYTES")):
         monkeypatch.setattr(module, limit, 1 << 14)
     monkeypatch.setattr(rectifier, "RUN", 1 << 11)
+    monkeypatch.setattr(rectifier, "ROW", 700)
     monkeypatch.setattr(elementwise, "PIECE", 5000)
     arguments = drawn_case(path, np.random.default_rng(1), sizes)
     if device.backend == "numpy" and not kernels.versions(*_home(path), "numpy"):

@@ -290,14 +290,14 @@ def outputs(case: Case) -> Array:
 @contextlib.contextmanager
 def surroundings(case: Case) -> Iterator[None]:
     """Let the definitions run or the versions, cut the batch if the case says so, and see to :func:`watched`."""
-    usual = blocks.BLOCK_SAMPLES, rectifier.RUN, gelu.PRODUCTS
+    usual = blocks.BLOCK_SAMPLES, rectifier.RUN, rectifier.ROW, gelu.PRODUCTS
     if case.way == "cut":
-        blocks.BLOCK_SAMPLES, rectifier.RUN, gelu.PRODUCTS = 1, 5, 5
+        blocks.BLOCK_SAMPLES, rectifier.RUN, rectifier.ROW, gelu.PRODUCTS = 1, 5, 2, 5
     try:
         with backend.plain(case.way == "plain"), backend.limit_threads(1), watched():
             yield
     finally:
-        blocks.BLOCK_SAMPLES, rectifier.RUN, gelu.PRODUCTS = usual
+        blocks.BLOCK_SAMPLES, rectifier.RUN, rectifier.ROW, gelu.PRODUCTS = usual
 
 
 @contextlib.contextmanager
@@ -319,6 +319,7 @@ def forget() -> None:
     planes.planes_for.cache_clear()
     planes._fits.cache_clear()
     gelu._numbers.cache_clear()
+    rectifier._row.cache_clear()
     blocks._thread.__dict__.clear()
     pooling._kept.__dict__.clear()
 

@@ -400,20 +400,20 @@ def _assert_digits(case: Case) -> None:
 def surroundings(case: Case) -> Iterator[None]:
     """Cut vectors and large batches, whose blocks two threads share; :func:`mutation.cases.watched` besides."""
     usual = blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS
-    limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN
+    limits = columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN, rectifier.ROW
     lane, mixture_lanes.LANE = mixture_lanes.LANE, case.lane or mixture_lanes.LANE
     share, mixture_lanes.SHARE = mixture_lanes.SHARE, 10  # so that blocks hold more samples than whole lanes
     piece, elementwise.PIECE = elementwise.PIECE, 5000 if case.large else 10
     if case.large:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = (BLOCK_BYTES,), 1
         columns.DEVICE_COLUMN_BYTES = planes.PLANE_BYTES = BLOCK_BYTES
-        rectifier.RUN = RUN
+        rectifier.RUN, rectifier.ROW = RUN, RUN // 3
     try:
         with backend.plain(False), backend.limit_threads(2 if case.large else 1), checks.watched():
             yield
     finally:
         blocks.sample_blocks.__defaults__, blocks.THREADED_ELEMENTS = usual
-        columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN = limits
+        columns.DEVICE_COLUMN_BYTES, planes.PLANE_BYTES, rectifier.RUN, rectifier.ROW = limits
         mixture_lanes.LANE, mixture_lanes.SHARE, elementwise.PIECE = lane, share, piece
 
 

@@ -110,9 +110,7 @@ def test_backward_code_is_found_by_what_runs_in_backward_passes_alone():
 def test_each_text_is_judged_where_it_runs():
     for target, numbers in gate.plan().targets.items():
         ways = {gate.catalogue()[i].way for i in numbers}
-        # No case is as long as one of ReLU's runs, but where runs are cut.
-        versions = {"cut"} if target == Target("kernels/cpu/rectifier.py", "relu_backward") else {"cut", "whole"}
-        assert ways == (versions if target.is_version else {"plain"}), target
+        assert ways == ({"cut", "whole"} if target.is_version else {"plain"}), target
 
 
 def test_the_settings_of_a_case_hold_inside_it_alone():

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
+
 from uanref import backend, machine
 from uanref.bench.peers import Peer
 
 
 def facts(peers: Sequence[Peer], malloc: str) -> dict[str, Any]:
-    """Return processor, cores, load, versions and the state of malloc, for a reader and for JSON."""
+    """Return processor, cores, load, versions, the state of malloc and the BLAS, for a reader and for JSON."""
     return {
         "processor": processor(),
         "system": platform.system(),
@@ -21,7 +23,41 @@ def facts(peers: Sequence[Peer], malloc: str) -> dict[str, Any]:
         "load": load(),
         "versions": machine.versions() | {peer.package: peer.version() for peer in peers},
         "malloc": malloc,
+        "blas": blas(),
+        "blas_advice": blas_advice(),
     }
+
+
+def blas() -> str:
+    """Return which BLAS NumPy uses, and for which processor its code was made, as far as threadpoolctl can tell."""
+    for library in threadpoolctl.threadpool_info():
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]:
+            kind = f" for {library['architecture']}" if library.get("architecture") else ""
+            return f"{library['internal_api']} {library['version']}{kind}"
+    return "unknown"
+
+
+def blas_advice() -> str:
+    """Say that OpenBLAS takes code for older processors than this one, if it does; else nothing.
+
+    It chooses by the processor's name, and takes a common older one where it does not know the name.
+    """
+    found = blas()
+    if not found.startswith("openblas") or not found.endswith((" for Haswell", " for Zen")) or not _has_avx512():
+        return ""
+    return (
+        f"NumPy's BLAS ({found}) leaves this processor's AVX-512 unused: with OPENBLAS_CORETYPE=SkylakeX in the "
+        "environment products are faster."
+    )
+
+
+def _has_avx512() -> bool:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    return {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags)
 
 
 def busy(found: dict[str, Any]) -> bool:

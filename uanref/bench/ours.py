@@ -61,12 +61,15 @@ def task(made: list[Layer], work: Work, given: Material) -> Task:
 
     model = made[0] if len(made) == 1 else Sequential(*made)
     if work.end == "dy":
-        named = [(one, name) for one, stage in zip(made, work.stages, strict=True) for name in _names(one, stage)]
+        # Looked up once, as a peer's: going through a layer's attributes is no part of a pass.
+        trained = [
+            one.parameters()[name] for one, at in zip(made, work.stages, strict=True) for name in _names(one, at)
+        ]
 
         def there_and_back() -> tuple[Any, ...]:
             y = model.forward(given.x)
             dx = model.backward(given.dy)
-            return (y, dx, *(one.parameters()[name].grad for one, name in named))
+            return (y, dx, *(parameter.grad for parameter in trained))
 
         return there_and_back
     loss = SoftmaxCrossEntropy()

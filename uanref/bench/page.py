@@ -17,7 +17,7 @@ from uanref.bench.sweep_report import verdict
 BEGIN, END = "<!-- made by uanref bench: begin -->", "<!-- made by uanref bench: end -->"
 
 
-def text(path: Path) -> str:
+def text(path: Path, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """Return the text of a page that has both markers.
 
     Raises:
@@ -30,9 +30,22 @@ def text(path: Path) -> str:
         found = content.decode()
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text in UTF-8") from None
-    if found.count(BEGIN) != 1 or found.count(END) != 1 or found.index(BEGIN) > found.index(END):
-        raise ValueError(f"{path} lacks the two lines between which the numbers go: {BEGIN} and {END}")
+    begin, end = marks
+    if found.count(begin) != 1 or found.count(end) != 1 or found.index(begin) > found.index(end):
+        raise ValueError(f"{path} lacks the two lines between which the numbers go: {begin} and {end}")
     return found
+
+
+def put(path: Path, made: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
+    """Put text between the markers of a page.
+
+    Raises:
+        OSError: the page cannot be read or written.
+        ValueError: it lacks the markers.
+    """
+    old, (begin, end) = text(path, marks), marks
+    head, tail = old.partition(begin)[0], old.partition(end)[2]
+    files.write_bytes(path, f"{head}{begin}\n\n{made}\n{end}{tail}".encode())
 
 
 def write(path: Path, record: Record) -> None:
@@ -42,13 +55,12 @@ def write(path: Path, record: Record) -> None:
         OSError: the page cannot be read or written.
         ValueError: it lacks the markers, or the record makes no sense.
     """
-    old = text(path)
+    text(path)
     try:
         made = block(record, path)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"the numbers make no page ({error}): measure them again") from None
-    head, tail = old.partition(BEGIN)[0], old.partition(END)[2]
-    files.write_bytes(path, f"{head}{BEGIN}\n\n{made}\n{END}{tail}".encode())
+    put(path, made)
 
 
 def block(record: Record, page: Path) -> str:
@@ -70,9 +82,10 @@ def block(record: Record, page: Path) -> str:
 def _machine(record: Record) -> str:
     facts = record.machine
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
+    products = f"; products by {facts['blas']}" if "blas" in facts else ""
     lines = [
         f"Printed by\n\n```console\n$ {record.command}\n```\n",
-        f"on {facts['processor']}, {facts['cores']} cores ({versions}), {record.repeats} repeats. "
+        f"on {facts['processor']}, {facts['cores']} cores ({versions}), {record.repeats} repeats{products}. "
         f"{facts['malloc'][:1].upper()}{facts['malloc'][1:]}.\n",
     ]
     noisy = sum(row.noisy for row in record.rows)

@@ -126,8 +126,8 @@ def amount(work: Work) -> Amount:
     """Return what bounds ``work``.
 
     Products of convolutions and linear layers, if there are any: two operations a multiplication, once forward and
-    twice back. Else exponentials: a UAN takes K of each number, forward and again back. Else bytes: forward x is read
-    and y written, back x and dy are read and dx written.
+    twice back. Else exponentials: a UAN takes K of each number, forward and again back. Else bytes, see
+    :func:`bytes_of`.
     """
     shapes = work.shapes()
     operations = 0
@@ -141,5 +141,11 @@ def amount(work: Work) -> Amount:
     components = [stage.components for stage in work.stages if stage.kind == "uan"]
     if components:
         return Amount("exp", 2 * sum(components) * math.prod(work.shape))
+    return Amount("copy", bytes_of(work))
+
+
+def bytes_of(work: Work) -> int:
+    """Return the bytes that pass at least: forward x is read and y written, back x and dy are read and dx written."""
+    shapes = work.shapes()
     x, y = math.prod(shapes[0]), math.prod(shapes[-1])
-    return Amount("copy", 4 * (2 * x if work.end == "loss" else 3 * x + 2 * y))
+    return 4 * (2 * x if work.end == "loss" else 3 * x + 2 * y)

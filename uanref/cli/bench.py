@@ -56,6 +56,10 @@ def bench(
         bool,
         typer.Option("--sweep", help="measure the cost per element over doubling sizes (besides the cases of --case)"),
     ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="tell where the time goes and what is the least it could be, beside PyTorch"),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=path, help="draw the sweep into this PNG file")
     ] = None,
@@ -85,6 +89,16 @@ def bench(
     require(backend)
     from uanref import files
 
+    if profile:
+        other = {"--against": against, "--versions": versions, "--sweep": sweep or None, "--out": out}
+        other |= {"--backend": None if backend == "numpy" else backend}
+        _refuse("--profile is of our faster versions on the host, beside PyTorch", other)
+        if source is not None:
+            _refuse("--from measures nothing", {"--case": case, "--threads": threads, "--json": json})
+        from uanref.cli import bench_profile
+
+        bench_profile.run(names, repeats, threads, json, page, source, quiet)
+        return
     if source is not None:
         given = {"--case": case, "--against": against, "--threads": threads, "--versions": versions, "--json": json}
         _refuse("--from measures nothing", given | {"--sweep": sweep or None, "--out": out})

@@ -11,7 +11,7 @@ from uanref.kernels.cpu.selection import choose
 
 def relu(x: Array) -> Array:
     """Serve :func:`uanref.layers.activation.relu`."""
-    if _is_long(x):
+    if backend.name_of(x) == "numpy":
         return rectifier.relu(x)
     y: Array = backend.namespace(x).maximum(x, 0)
     return y
@@ -19,11 +19,9 @@ def relu(x: Array) -> Array:
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """Serve :func:`uanref.layers.activation.relu_backward`."""
-    if _is_long(y):
+    if backend.name_of(y) == "numpy" and y.size:
         return rectifier.relu_backward(dy, y)
-    # The minimum, one quick pass on the host, tells of a NaN; without one y is 0 where it is not positive.
-    is_clean = backend.name_of(y) == "numpy" and y.min() == 0.0
-    return choose(y > 0, dy, None if is_clean else y)
+    return choose(y > 0, dy, y)
 
 
 def leaky_relu(x: Array, slope: float) -> Array:

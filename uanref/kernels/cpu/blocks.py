@@ -44,6 +44,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, type], Array] = {}
+        self._has_grown = False  # since the last time that it was shrunk
 
     def __call__(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         """Return an uninitialized array of ``shape`` with the dtype and backend of ``like``."""
@@ -52,16 +53,19 @@ class Scratch:
         if buffer is None or buffer.size < size or buffer.dtype != like.dtype:
             buffer = backend.namespace(like).empty(size, dtype=like.dtype)
             self._buffers[name, type(like)] = buffer
+            self._has_grown = True
         return buffer[:size].reshape(shape)
 
     def shrink(self) -> None:
         """Free what a thread need not keep: all that is on a device, and the largest beyond ``KEPT_BYTES``."""
+        if not self._has_grown:
+            return
         kept, room = {}, KEPT_BYTES
         for key, buffer in sorted(self._buffers.items(), key=lambda item: int(item[1].nbytes)):
             room -= buffer.nbytes
             if room >= 0 and backend.name_of(buffer) == "numpy":
                 kept[key] = buffer
-        self._buffers = kept
+        self._buffers, self._has_grown = kept, False
 
 
 _thread = threading.local()

@@ -65,7 +65,7 @@ def product(a: Array, b: Array) -> Array:
     """Return ``a b`` of two host arrays of one shape and dtype, in C order."""
     xp = backend.namespace(a, b)
     flat_a, flat_b = xp.ascontiguousarray(a).reshape(-1), xp.ascontiguousarray(b).reshape(-1)
-    found = xp.empty_like(flat_a)
+    found = _aligned(xp.empty(flat_a.size + LINE // flat_a.itemsize, dtype=flat_a.dtype), flat_a.size)
 
     def task(run: slice, scratch: Scratch) -> None:
         xp.multiply(flat_a[run], flat_b[run], found[run])
@@ -121,7 +121,11 @@ def _near(x: Array, a: Array, y: Array, slope: Array, rows: Array) -> None:
     q /= side
     q *= bell
     # 3. Phi, from the side where it does not cancel.
-    xp.subtract(x > 0, q, side)
+    positive, one = side.view("i4"), _numbers((1.0,), "f")[0].view("i4")
+    xp.invert(x.view("i4"), positive)
+    xp.right_shift(positive, 31, positive)  # all bits, or none
+    positive &= one  # s, which a comparison gives as truth values: numbers only after a conversion
+    side -= q
     xp.abs(side, side)
     # 4. f and f'.
     xp.multiply(x, side, y)

@@ -12,6 +12,8 @@ from typing import TypeVar
 from uanref import backend
 from uanref.backend import Array
 from uanref.kernels.cpu.blocks import Scratch, sample_blocks, walk
+from uanref.kernels.cpu.lines import LongRows, empty
+from uanref.kernels.cpu.sums import sum_rows
 
 T = TypeVar("T")
 
@@ -25,15 +27,17 @@ def cross_entropy(logits: Array, targets: Array, label_smoothing: float) -> tupl
     if backend.name_of(logits) != "numpy":
         return NotImplemented
     xp = backend.namespace(logits, targets)
-    log_p: Array = xp.empty(logits.shape, dtype=logits.dtype)
+    log_p = empty(logits.shape, logits)
     of_block = _of_labels if targets.dtype.kind in "iu" else _of_rows
 
     def task(block: slice, scratch: Scratch) -> float:
         z, found = logits[block], log_p[block]
-        with xp.errstate(over="ignore"):  # what exceeds the range is minus infinity
-            xp.subtract(z, z.max(axis=1, keepdims=True), out=found)
-        exponentials = xp.exp(found, out=scratch("exponentials", found.shape, found))
-        found -= xp.log(exponentials.sum(axis=1, keepdims=True))
+        largest = z.max(axis=1, keepdims=True)
+        with LongRows(z.shape[1]):
+            with xp.errstate(over="ignore"):  # what exceeds the range is minus infinity
+                xp.subtract(z, largest, out=found)
+            exponentials = xp.exp(found, out=scratch("exponentials", found.shape, found))
+            found -= xp.log(sum_rows(exponentials)[:, None])
         return of_block(found, targets[block], label_smoothing, exponentials)
 
     return xp.asarray(sum(_each(task, logits)) * (-1.0 / len(logits)), dtype=logits.dtype), log_p
@@ -44,7 +48,7 @@ def cross_entropy_backward(log_p: Array, targets: Array, label_smoothing: float)
     if backend.name_of(log_p) != "numpy":
         return NotImplemented
     xp = backend.namespace(log_p, targets)
-    d_logits: Array = xp.empty(log_p.shape, dtype=log_p.dtype)
+    d_logits = empty(log_p.shape, log_p)
 
     def task(block: slice, scratch: Scratch) -> None:
         found, t = xp.exp(log_p[block], out=d_logits[block]), targets[block]
