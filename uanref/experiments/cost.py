@@ -36,7 +36,7 @@ _SCALES: dict[str, dict[str, Any]] = {
         "seeds": 5,
         "repeats": 5,
         "pixels": 8,
-        "components": (3, 1, 2, 5, 8),
+        "components": (3, 1, 2, 8),
         "channels": (64, 16, 256),
         "batch_size": (64, 16, 256),
     },
