@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 from rich.console import Console
+from support.devices import Device
 from support.mlxtend import write_mlxtend
 
-from uanref import data, gradcheck
+from uanref import backend, data, gradcheck
 from uanref.data import DataError, shift
 from uanref.experiments import input_shift, input_shift_report, sweep
 from uanref.experiments.experiment import Cell
@@ -68,6 +69,17 @@ def test_a_cell_is_computed_to_the_bit(norm, first):
     assert result["parameters"] > 10_000
     if norm == "bn":  # AdaBN on a scaled test set: the shift is gone, but for eps
         assert result["anew"]["scaled"] == pytest.approx(result["anew"]["clean"], abs=0.02)
+
+
+def test_a_device_computes_cells_too(accelerator: Device):
+    assert accelerator.backend == "cupy"
+    one = config("none", "uan", batch_size=360)
+    with backend.using("cupy"):
+        found, _ = EXPERIMENT.compute(one)
+    expected, _ = compute(one)
+    assert found["parameters"] == expected["parameters"]
+    for kind in ("accuracy", "anew"):
+        assert found[kind] == pytest.approx(expected[kind], abs=0.02)
 
 
 def test_what_diverges_has_no_accuracy():
