@@ -285,3 +285,11 @@ def test_intervals_write_a_picture(tmp_path):
     intervals.intervals([], tmp_path / "empty.png", x_label="x")
     assert imread(tmp_path / "x.png").std() > 0
     assert (tmp_path / "empty.png").exists()
+
+
+def test_a_short_logarithm_names_its_places(tmp_path):
+    few, many = ([(float(x), 1.0, 0.5, 2.0) for x in places] for places in ((2, 8, 32), range(1, 20)))
+    axis = _small(tmp_path, {"p": {"bn": few}}, x_log=True).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["2", "8", "32"]
+    axis = _small(tmp_path, {"p": {"bn": many}}, x_log=True).axes[0]
+    assert len(axis.get_xticks()) < 19

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.devices import Device
 
-from uanref import data, models
+from uanref import backend, data, models
 from uanref.data import Dataset
 from uanref.layers.base import Sequential
 from uanref.layers.dropout import Dropout
@@ -119,3 +120,14 @@ def test_a_shifted_input_is_met_again():
 def test_a_batch_of_one_is_refused():
     with pytest.raises(ValueError, match="batch_size must be >= 2, got 1"):
         adapt(network(BatchNorm(5)), target(), 1)
+
+
+def test_a_device_takes_the_same_moments(accelerator: Device):
+    x = target()
+    made = [network(BatchNorm(5), UAN(5, 2, rng=np.random.default_rng(2))) for _ in range(2)]
+    adapt(made[0], x, 20)
+    with backend.using("cupy"):
+        assert adapt(made[1].to("cupy"), x, 20) == 2
+    expected = made[0].state_dict()
+    for name, value in made[1].state_dict().items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-12)

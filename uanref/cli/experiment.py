@@ -78,7 +78,7 @@ def experiment(
         before: list[Cell] = cells.kept(place, plan, f"--out {place}", complain)
         done = {cells.name(cell.config): cell for cell in before}
         missing = [config for config in plan if cells.name(config) not in done]
-        at_once = sweep.processes(backend, jobs, len(missing))
+        at_once = sweep.processes(backend, sweep.at_most(found, jobs), len(missing))
         left = sweep.TimeLeft(missing, before, at_once)
         if not quiet:
             _say_plan(name, scale, len(plan), len(before), at_once, place, left.left())

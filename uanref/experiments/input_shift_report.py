@@ -18,6 +18,8 @@ CLASSES = 10
 MARGIN = 0.01
 """One percentage point of accuracy: the least that a claim below has to be worth."""
 
+_TITLES = {"shifts": "Inputs shifted against training", "framed": "From UCI's digits to MNIST's"}
+
 Method = tuple[str, str, bool]
 """The norm, what stands before the network, and whether moments are taken anew."""
 
@@ -45,7 +47,7 @@ _AT_INPUT = ("none", "uan", False)
 CLAIMS = (
     Claim("A network with UAN loses less than one with BN when inputs are shifted.", _UAN, _BN),
     Claim("UAN at the input helps a network without norms.", _AT_INPUT, ("none", "none", False)),
-    Claim("UAN at the input helps more than a constant factor there.", _AT_INPUT, ("none", "factor", False)),
+    Claim("UAN at the input helps more than a constant factor there, 31.6.", _AT_INPUT, ("none", "factor", False)),
     Claim("UAN at the input helps more than BN there.", _AT_INPUT, ("none", "bn", False)),
     Claim("Moments taken anew on shifted images help a network with BN (AdaBN).", _BN_ANEW, _BN),
     Claim("UAN as trained is as good as BN with moments taken anew.", _UAN, _BN_ANEW, -MARGIN),
@@ -58,7 +60,9 @@ CLAIMS = (
 def label(method: Method) -> str:
     """Return how tables call a method."""
     norm, first, anew = method
-    return norm + ("" if first == "none" else f", {first} first") + (", anew" if anew else "")
+    names = [] if norm == "none" and first != "none" else [norm]
+    names += [] if first == "none" else [f"{first} at input"]
+    return " + ".join(names) + (", anew" if anew else "")
 
 
 def runs(cells: Sequence[Cell], target: str) -> dict[Method, dict[int, dict[str, float]]]:
@@ -90,10 +94,11 @@ def _table(cells: Sequence[Cell], target: str) -> Table | None:
     if not found:
         return None
     names = list(next(iter(next(iter(found.values())).values())))
-    what = "shifted inputs" if target == "shifts" else "UCI's digits, then MNIST's in the same frame"
     caption = "Accuracy in %, mean±sd over the seeds; learning rates chosen on clean validation images; anew: "
     caption += "moments taken on the test images, without labels."
-    made = Table(title=Text(what), caption=Text(caption), caption_justify="left", show_edge=False, pad_edge=False)
+    made = Table(
+        title=Text(_TITLES[target]), caption=Text(caption), caption_justify="left", show_edge=False, pad_edge=False
+    )
     made.add_column("norm", no_wrap=True)
     for name in names:
         made.add_column(name, justify="right")
@@ -153,6 +158,6 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
                 rows.append((f"{label(claim.better)} - {label(claim.other)}: {name}", pair.mean, pair.low, pair.high))
         if rows:
             file = f"input-shift-{target}.png"
-            intervals(rows, folder / file, x_label="difference in accuracy", title=f"Input shift: {target}")
+            intervals(rows, folder / file, x_label="difference in accuracy", title=_TITLES[target])
             drawn.append(file)
     return drawn

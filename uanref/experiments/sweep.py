@@ -85,6 +85,11 @@ def processes(backend_name: str, jobs: int | None, pieces: int) -> int:
     return max(1, min(backend.cores() if jobs is None else count("jobs", jobs), pieces))
 
 
+def at_most(experiment: Experiment, jobs: int | None) -> int | None:
+    """Return the smaller of what an experiment bears at the same time and what is asked for; None if neither says."""
+    return min((each for each in (experiment.jobs, jobs) if each is not None), default=None)
+
+
 def work_off(
     function: Callable[..., Result],
     tasks: Sequence[tuple[Any, ...]],
@@ -133,7 +138,7 @@ def run(
     """
     if not missing:
         return Outcome()
-    at_once = processes(missing[0]["backend"], jobs, len(missing))
+    at_once = processes(missing[0]["backend"], at_most(experiment, jobs), len(missing))
     threads = max(1, backend.cores() // at_once)
     ordered = sorted(missing, key=_seed)  # an interrupted sweep has whole seeds, and soon knows what each piece takes
     tasks = [(experiment.compute, config, threads) for config in ordered]

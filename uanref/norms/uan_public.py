@@ -148,11 +148,12 @@ class UANPublic(Layer):
         """Return dL/dx for ``dy`` of the output's shape; fills the three parameters' ``grad``, the prior's with 0."""
         rows, raw_variance, q, distance, tau, batch = self._take(dy)
         g = dy.reshape(rows.shape)  # (N, C, S)
-        if batch is not None:
-            dx_terms, dtau = batch_terms_backward(g, rows, tau, batch, self.eps)
-            dmean_terms = dq_terms = 0.0  # the mixture stands in tau alone
-        else:
+        dmean_terms: Array | float = 0.0  # by the batch, the mixture stands in tau alone
+        dq_terms: Array | float = 0.0
+        if batch is None:
             dx_terms, dtau, dmean_terms, dq_terms = mixture_terms_backward(g, distance, tau, q, self.eps)
+        else:
+            dx_terms, dtau = batch_terms_backward(g, rows, tau, batch, self.eps)
         dx, dmean, dq = gated_posterior_backward(dtau, distance, tau, q)
         self.mean.receive(dmean + dmean_terms)  # (K, C)
         self.variance.receive(softplus_backward(dq + dq_terms, raw_variance))  # (K, C)

@@ -18,6 +18,7 @@ from uanref.plots.style import finish, grid, line_style, plain, shown
 
 PANELS = 3  # side by side
 FEW = 16  # points up to which a line gets a marker at each
+TICKS = 8  # places up to which a logarithmic x axis names each
 MARKERS = "osD^vP*Xd<>"
 
 Point = tuple[float, float, float, float]
@@ -71,6 +72,10 @@ def curves(
         for label, points in lines.items():
             _draw(axis, np.array(points, float).reshape(-1, 4), label, labels, ends[name], y_log)
         axis.set_ylim(*ends[name])
+        places = sorted({point[0] for points in lines.values() for point in points if point[0] > 0})
+        if x_log and len(places) <= TICKS:  # a logarithm's own labels run into one another where a decade is all
+            axis.set_xticks(places, [f"{x:g}" for x in places])
+            axis.set_xticks([], minor=True)
         axis.set_title(plain(name), fontsize=10)
         axis.set_xlabel(plain(x_label))
     for axis in axes.flat[len(panels) :]:
