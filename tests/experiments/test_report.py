@@ -9,7 +9,7 @@ import pytest
 from support import toy_experiment, unprivileged
 
 from uanref.cli import main
-from uanref.experiments import cells, collect, compare_pictures
+from uanref.experiments import cells, collect, compare_pictures, pictures
 from uanref.experiments.experiment import Experiment
 
 TOY = toy_experiment.NAME
@@ -18,6 +18,7 @@ TOY = toy_experiment.NAME
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     toy_experiment.install(lambda owner, name, value: monkeypatch.setattr(owner, name, value))
+    monkeypatch.setattr(pictures, "obstacle", lambda: "")  # which takes longer than the rest
 
 
 @pytest.fixture
@@ -223,6 +224,7 @@ def test_a_folder_without_cells_is_refused(what, tmp_path, folder, capsys):
     assert main(["report"]) == 2
 
 
+@pytest.mark.slow
 def test_a_folder_that_only_can_be_read_is_enough(tmp_path):
     """In a process of its own, without root's rights: of a comparison, as that process knows no toy."""
     out = tmp_path / "r"
@@ -241,6 +243,7 @@ def test_a_folder_that_only_can_be_read_is_enough(tmp_path):
             place.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_comparisons_are_reported_too(tmp_path, capsys):
     options = ["--model", "mlp", "--epochs", "1", "--jobs", "1", "--quiet"]
     one, two = tmp_path / "one", tmp_path / "two"

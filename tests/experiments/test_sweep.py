@@ -15,7 +15,7 @@ from support.toy_experiment import EXPERIMENT
 import uanref
 from uanref import backend
 from uanref.cli import main
-from uanref.experiments import cells, registry, sweep
+from uanref.experiments import cells, pictures, registry, sweep
 from uanref.experiments.experiment import Cell, Experiment
 
 TINY = sweep.plan(EXPERIMENT, "tiny")
@@ -25,6 +25,7 @@ REAL_FIND = registry.find
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     toy_experiment.install(lambda owner, name, value: monkeypatch.setattr(owner, name, value))
+    monkeypatch.setattr(pictures, "obstacle", lambda: "")  # which takes longer than the rest
 
 
 def command(out, *options, scale="tiny", jobs="1"):
