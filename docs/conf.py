@@ -26,6 +26,7 @@ exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
+smartquotes_action = "qe"  # two hyphens are an option of a command, not a dash
 
 html_theme = "furo"
 html_title = "uanref"

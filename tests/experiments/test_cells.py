@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from support.heavy import every
 
-from uanref import npz
+import uanref
+from uanref import factories, npz
 from uanref.cli import main
 from uanref.experiments import cells, compare, compare_cells, compare_pictures, pictures
 from uanref.experiments.settings import Settings
@@ -212,6 +213,21 @@ def test_edited_arrays_are_refused_in_one_sentence(change, says, settings, runs,
     assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
     (sentence,) = told
     assert re.search(says, sentence)
+
+
+def test_runs_of_a_function_without_a_file_cannot_be_gone_on_with_and_say_so(tmp_path, monkeypatch):
+    make = eval("lambda num_features, rng: uanref.LayerNorm(num_features)", {"uanref": uanref})
+    settings = Settings(**TINY, norms=("bn", make))
+    (label,) = settings.factories
+    told = []
+    assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert told == [f"{label} comes from no file: if this process ends early, no other can go on with its runs"]
+    runs = [compare.train_one(settings, *task) for task in settings.runs()]
+    written(tmp_path, settings, runs)
+    assert len(compare_cells.kept(tmp_path, settings, "--out x")) == 2  # this process can
+    monkeypatch.setattr(factories, "_PROCESS", "another")
+    with pytest.raises(FileExistsError, match="cells of another plan"):
+        compare_cells.kept(tmp_path, settings, "--out x")
 
 
 def test_several_are_told_of_at_once(settings, runs, tmp_path):

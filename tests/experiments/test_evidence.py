@@ -245,7 +245,9 @@ def test_settings_that_some_runs_lack_vary():
     first, *rest = handmade("cost")
     odd = Cell(first.config | {"width": 0.5, "norm_options": {"start": "data"}}, first.result, first.measured)
     told = settings([odd, *rest])
-    assert 'width (0.5); norm options ({"start": "data"})' in told
+    assert 'width (0.5, not set); norm options ({"start": "data"}, not set)' in told
+    plain = Cell(first.config | {"norm_options": {}, "lr": 0.1 / 3}, first.result, first.measured)
+    assert "learning rate 0.0333333; seed 0; norm options none." in settings([plain])
     assert settings([first]).startswith("1 runs, scale small, backend numpy. All: norm bn; learning rate 0.1; seed 0.")
 
 

@@ -18,8 +18,8 @@ def settings(cells: Sequence[Cell]) -> str:
     keys = list(dict.fromkeys(key for cell in cells for key in cell.config if key not in _ADDED))
     same, varied = [], []
     for key in keys:
-        values = _values(cell.config[key] for cell in cells if key in cell.config)
-        if len(values) == 1 and all(key in cell.config for cell in cells):
+        values = _values(cell.config.get(key, "not set") for cell in cells)
+        if len(values) == 1:
             same.append(f"{_spaced(key)} {values[0]}")
         elif key == "seed" and len(values) > 2:
             varied.append(f"seed ({len(values)} of them)")
@@ -53,7 +53,15 @@ def _measured(cells: Sequence[Cell]) -> str:
 
 def _values(values: Iterator[Any]) -> list[str]:
     """Return what the values are, each once, in the order in which they come."""
-    return list(dict.fromkeys(value if isinstance(value, str) else json.dumps(value) for value in values))
+    return list(dict.fromkeys(map(_told, values)))
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if value == {}:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _spaced(key: str) -> str:
