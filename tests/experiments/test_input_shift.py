@@ -210,7 +210,7 @@ def test_a_diverged_run_counts_as_guessing():
 def test_tables_fit_80_columns_and_say_what_is_there():
     text = printed([*all_cells(), *all_cells("framed")])
     assert max(map(len, text.splitlines())) <= 80
-    assert "bn, anew" in text
+    assert "bn anew" in text
     assert "uan at input" in text
     assert "70.2±0.2" in text
     assert "framed" in text
