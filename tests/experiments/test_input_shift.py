@@ -14,9 +14,9 @@ from support.mlxtend import write_mlxtend
 
 from uanref import backend, data, gradcheck
 from uanref.data import DataError, shift
-from uanref.experiments import input_shift, input_shift_report, sweep
+from uanref.experiments import input_shift, input_shift_report, sweep, trial
 from uanref.experiments.experiment import Cell
-from uanref.experiments.input_shift import EXPERIMENT, METHODS, Factor, network, plan
+from uanref.experiments.input_shift import EXPERIMENT, METHODS, Factor, plan, put_before
 from uanref.norms.batch import BatchNorm
 from uanref.norms.uan import UAN
 
@@ -27,6 +27,12 @@ def compute(config):
     """Return result and measurements as the sweep does, with one BLAS thread."""
     done = sweep.computed(EXPERIMENT.compute, config | {"backend": "numpy"})
     return done.result, done.measured
+
+
+def network(config, splits):
+    model = trial.build(config, splits)
+    put_before(model, config)
+    return model
 
 
 def config(norm="none", first="none", **changes):
@@ -210,7 +216,7 @@ def test_a_diverged_run_counts_as_guessing():
 def test_tables_fit_80_columns_and_say_what_is_there():
     text = printed([*all_cells(), *all_cells("framed")])
     assert max(map(len, text.splitlines())) <= 80
-    assert "bn, anew" in text
+    assert "bn anew" in text
     assert "uan at input" in text
     assert "70.2±0.2" in text
     assert "framed" in text

@@ -74,14 +74,14 @@ def compute(config: Config) -> tuple[Result, dict[str, Any]]:
         for name, numbers in measure(model, images).items():
             over_training[name].append([None if value is None else float(f"{value:.6g}") for value in numbers])
 
+    def prepare(model: Layer) -> None:
+        if config["start"] == "narrow":
+            narrow(model, config["seed"])
+        look(model)
+
     start = "data" if config["start"] == "data" else "paper"
     options = {"start": start, **{name: config[name] for name in ("posterior", "update", "prior")}}
-    config = config | {"norm_options": options}
-    model = trial.build(config, splits)
-    if config["start"] == "narrow":
-        narrow(model, config["seed"])
-    look(model)
-    trained = trial.train(config, splits, lambda trainer: look(trainer.model), model)
+    trained = trial.train(config | {"norm_options": options}, splits, lambda trainer: look(trainer.model), prepare)
     history = trained.trainer.history
     result = {
         "validation_accuracy": None if trained.diverged else history.epochs[-1].validation_accuracy,

@@ -43,16 +43,15 @@ def draw(cells: Sequence[Cell], folder: Path) -> list[str]:
         title=f"{about}: which rates are tolerated",
         x_log=True,
     )
-    counts = [float(n) for n in range(0, setting["updates"] + 1, setting["every"])]
-    lines = {
-        norm: [
-            (t, share, share, share)
-            for t, share in zip(counts, survival(times(cells, norm, rate).values(), counts), strict=True)
-        ]
-        for norm, rate in own_rates(cells).items()
-    }
-    if not lines:
+    own = {norm: times(cells, norm, rate).values() for norm, rate in own_rates(cells).items()}
+    if not own:
         return ["curves.png", "rates.png"]
+    last = min(setting["updates"], 1.25 * max(time for found in own.values() for time in found))
+    counts = [float(n) for n in range(0, int(last) + 1, setting["every"])]
+    lines = {
+        norm: [(t, share, share, share) for t, share in zip(counts, survival(found, counts), strict=True)]
+        for norm, found in own.items()
+    }
     curves(
         {"": lines},
         folder / "survival.png",

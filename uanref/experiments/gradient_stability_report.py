@@ -52,7 +52,7 @@ def ratio(cells: Sequence[Cell], a: str, b: str, measure: str, over: str = "max"
 def tables(cells: Sequence[Cell]) -> list[Table]:
     """Return the levels of every norm, and the ratios of the pairs that are judged."""
     made = Table(
-        title="Gradients over training: log10 of the variance, mean ± sd over the seeds",
+        title="Gradients over training: log10 of the variance, mean and sd",
         caption="max, mean: over the layers. noise: in [0, 1], mean over the layers. "
         "A difference of 0.3 is a factor of 2.",
     )
@@ -74,7 +74,7 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
         runs = [cell.result for cell in cells if cell.config["norm"] == norm]
         scored = summary(100 * run["test_accuracy"] for run in runs if not run["diverged"])
         lost = len(runs) - scored.count
-        made.add_row(norm, *shown, _told(scored.mean, scored.sd, 1) + (f"\n{lost} diverged" if lost else ""))
+        made.add_row(norm, *shown, _told(scored.mean, scored.sd, 1) + (f"\n{lost} div." if lost else ""))
     return [made, _ratios(cells)]
 
 
@@ -94,7 +94,7 @@ def _ratios(cells: Sequence[Cell]) -> Table:
 def _told(mean: float, sd: float, digits: int = 2) -> str:
     if math.isnan(mean):
         return ""
-    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f"\n±{sd:.{digits}f}")
 
 
 def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:

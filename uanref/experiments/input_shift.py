@@ -23,7 +23,7 @@ from uanref.data import Dataset, Splits, shift
 from uanref.experiments import input_shift_report as report
 from uanref.experiments import recipe
 from uanref.experiments.experiment import Config, Experiment
-from uanref.experiments.trial import BASE, build, train
+from uanref.experiments.trial import BASE, train
 from uanref.layers.base import Layer, choice
 from uanref.norms.batch import BatchNorm
 from uanref.norms.uan import UAN
@@ -94,7 +94,7 @@ def compute(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     splits = data.load(config["dataset"], seed=config["seed"])
     targets = {name: _target(splits, name, config["seed"]) for name in TARGETS[config["target"]]}
-    trial = train(config, splits, model=network(config, splits))
+    trial = train(config, splits, prepare=lambda model: put_before(model, config))
     accuracy: dict[str, float | None] = dict.fromkeys(targets)
     anew: dict[str, float | None] | None = None
     if not trial.diverged:
@@ -120,10 +120,9 @@ def has_moments(config: Config) -> bool:
     return "bn" in (config["norm"], config["input"]) or "uan" in (config["norm"], config["input"])
 
 
-def network(config: Config, splits: Splits) -> models.Model:
-    """Return the untrained network of ``config``, with what stands before it."""
-    model = build(config, splits)
-    channels, rng = splits.image_shape[0], backend.module("numpy").random.default_rng([config["seed"], 1])
+def put_before(model: models.Model, config: Config) -> None:
+    """Put in front of a network for images what ``config["input"]`` says."""
+    channels, rng = model.config["image_shape"][0], backend.module("numpy").random.default_rng([config["seed"], 1])
     match choice("input", config["input"], ("none", "factor", "bn", "uan")):
         case "factor":
             model.layers.insert(0, Factor(shift.SCALE))
@@ -131,7 +130,6 @@ def network(config: Config, splits: Splits) -> models.Model:
             model.layers.insert(0, BatchNorm(channels))
         case "uan":
             model.layers.insert(0, UAN(channels, COMPONENTS_AT_INPUT, rng=rng))
-    return model
 
 
 def _target(splits: Splits, name: str, seed: int) -> Dataset:

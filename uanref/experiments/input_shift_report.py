@@ -62,7 +62,7 @@ def label(method: Method) -> str:
     norm, first, anew = method
     names = [] if norm == "none" and first != "none" else [norm]
     names += [] if first == "none" else [f"{first} at input"]
-    return " + ".join(names) + (", anew" if anew else "")
+    return " + ".join(names) + (" anew" if anew else "")
 
 
 def runs(cells: Sequence[Cell], target: str) -> dict[Method, dict[int, dict[str, float]]]:

@@ -59,7 +59,7 @@ def train(
     config: dict[str, Any],
     splits: Splits | None = None,
     after_epoch: Callable[[Trainer], object] | None = None,
-    model: models.Model | None = None,
+    prepare: Callable[[models.Model], object] | None = None,
 ) -> Trial:
     """Train the network of ``config``.
 
@@ -69,13 +69,15 @@ def train(
         config: :data:`BASE` with changes.
         splits: the data, where they are not those that ``config["dataset"]`` names.
         after_epoch: called after every epoch.
-        model: the network, where it is not the one that :func:`build` makes.
+        prepare: called with the untrained network, which it may change.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
     splits = data.load(config["dataset"], seed=config["seed"]) if splits is None else splits
-    model = build(config, splits) if model is None else model
+    model = build(config, splits)
+    if prepare is not None:
+        prepare(model)
     trainer = recipe.make_trainer(
         model,
         splits,
