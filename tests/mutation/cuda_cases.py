@@ -125,7 +125,7 @@ SMALL = (
 
 def _small_functions() -> list[DeviceCase]:
     """The functions of ``constraints.cu`` by themselves: what a layer gives them hides much of what they do."""
-    sizes = {"": Sizes(4, 2, 3, 3), ", joint": Sizes(4, 3, 3, 2, joint=True), ", many": Sizes(4, 90, 3, 3)}
+    sizes = {"": Sizes(4, 2, 3, 3), ", joint": Sizes(4, 3, 3, 2, joint=True), ", many": Sizes(4, 300, 1, 3)}
     # The former share a prior, as parity_cases says.
     sizes |= {
         ", a prior each": Sizes(4, 2, 3, 3, affine=False),
