@@ -25,7 +25,7 @@ def report(
         typer.Option(metavar="FOLDER", parser=path, help="for the pictures; none are drawn if left out"),
     ] = None,
 ) -> None:
-    """Show what the cells in some folders say, of one experiment or several.
+    """Show what the cells of experiments and comparisons say.
 
     The folders may come from several machines, and from other versions of uanref. Nothing is computed, and nothing in
     them is changed.
