@@ -57,10 +57,10 @@ def experiment(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Put one of the paper's claims to the test: tables, a verdict, pictures.
+    """Put one of the paper's claims to the test.
 
-    Each network that is trained is a cell, a file of its own. The same command goes on where an ended one stopped, and
-    uanref report shows the cells of several folders.
+    Tables, verdicts, pictures. Each network that is trained is a cell, a file of its own. The same command goes on
+    where an ended one stopped, and uanref report shows the cells of several folders.
     """
     from uanref.experiments import cells, folder, pictures, sweep
     from uanref.experiments.record import Record

@@ -35,7 +35,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Show what the cells in some folders say, of one experiment or several.
+    """Show what the cells of experiments and comparisons say.
 
     The folders may come from several machines, and from other versions of uanref. Nothing is computed, and nothing in
     them is changed.
