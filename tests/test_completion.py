@@ -72,7 +72,12 @@ def test_another_shell_is_refused_in_one_sentence(option, found, monkeypatch, ca
     ("typed", "expected"),
     [
         ("uanref com", ["compare"]),
-        ("uanref e", ["evaluate", "explore"]),
+        ("uanref e", ["experiment", "evaluate", "explore"]),
+        ("uanref experiment c", ["convergence", "components", "classification", "cost"]),
+        ("uanref experiment l", ["list"]),
+        ("uanref experiment cost --scale t", ["tiny"]),
+        ("uanref experiment cost --backend c", ["cupy"]),
+        ("uanref report ", []),
         ("uanref train --opt", ["--optimizer"]),
         ("uanref train --norm ", list(NORMS)),
         ("uanref train --norm=ua", ["uan", "uan-learned", "uan-joint", "uan-public"]),

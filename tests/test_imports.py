@@ -60,6 +60,7 @@ ROOT = {
     ("uanref.verify.vectors.formats", "uanref"): "its version",
     ("uanref.verify.vectors.folder", "uanref"): "where it is installed",
     ("uanref.experiments.parallel", "uanref"): "where it is installed",
+    ("uanref.experiments.cells", "uanref"): "its version",
 }
 """Who imports the package itself, which imports nearly everything, and for what."""
 

@@ -59,6 +59,16 @@ def test_a_signal_while_importing_is_one_sentence(way, number, code, word, modul
     assert (done.returncode, done.stderr, done.stdout) == (code, f"uanref: {word}\n", "")
 
 
+@pytest.mark.parametrize("way", ["script", "module"])
+def test_a_signal_while_a_text_is_executed_does_not_end_by_it(way, commands, tmp_path):
+    """As in a namedtuple that an import makes."""
+    interrupted = "import os\\nos.kill(os.getpid(), 2)\\nfor _ in range(1000): pass"
+    hook = KILL_AT_IMPORT.replace("os.kill(os.getpid(), {number})", f'exec("{interrupted}")')
+    (tmp_path / "site" / "sitecustomize.py").write_text(hook.format(module="uanref.verify.check"), encoding="utf-8")
+    done = run([*commands[way], "check"], tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "uanref: interrupted\n", "")
+
+
 def test_a_signal_after_the_end_changes_nothing(tmp_path):
     script = tmp_path / "uanref"
     late = "import os\nfrom uanref.cli import main\ncode = main()\nos.kill(os.getpid(), 2)\nos.kill(os.getpid(), 15)\n"

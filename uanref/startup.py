@@ -101,6 +101,10 @@ def raising(came: list[signal.Signals]) -> Iterator[None]:
             if handler is _end:  # the command is done, what is left is Python's own end: no signal changes the code
                 handler = signal.SIG_IGN
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            # Where Ctrl-C came inside the exec of a text, as namedtuple and dataclass call it, Python ends by that
+            # signal and not with the code, though the exception was caught; unless another text comes through.
+            exec("")
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

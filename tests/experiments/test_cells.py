@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from support.heavy import every
 
-from uanref import npz
+import uanref
+from uanref import factories, npz
 from uanref.cli import main
-from uanref.experiments import cells, compare, compare_pictures
+from uanref.experiments import cells, compare, compare_cells, compare_pictures, pictures
 from uanref.experiments.settings import Settings
 
 TINY = {"model": "mlp", "epochs": 1, "seeds": 1}
@@ -31,7 +32,7 @@ def runs(settings):
 
 def written(folder, settings, runs):
     for run in runs:
-        cells.write(folder, settings, run)
+        cells.write(folder, *compare_cells.cell(settings, run))
     return sorted((folder / "cells").glob("*.json"))
 
 
@@ -55,7 +56,7 @@ def test_results_are_a_function_of_the_config(settings, runs, tmp_path):
 
 def test_what_is_read_is_what_was_written(settings, runs, tmp_path):
     written(tmp_path, settings, runs)
-    found = {run.norm: run for run in cells.kept(tmp_path, settings, "--out x")}
+    found = {run.norm: run for run in compare_cells.kept(tmp_path, settings, "--out x")}
     for run in runs:
         assert found[run.norm].to_dict() == run.to_dict()
         assert found[run.norm].layers == run.layers
@@ -67,12 +68,12 @@ def test_what_is_read_is_what_was_written(settings, runs, tmp_path):
 def test_a_diverged_run_is_a_cell_too(tmp_path):
     settings = Settings(**TINY, norms=("none",), optimizer="sgd", lrs=(1e30,))
     written(tmp_path, settings, [compare.train_one(settings, "none", 1e30, 0)])
-    (run,) = cells.kept(tmp_path, settings, "--out x")
+    (run,) = compare_cells.kept(tmp_path, settings, "--out x")
     assert run.diverged
     assert "non-finite" in run.history.stopped
 
 
-@pytest.mark.parametrize("spoil", ["", "{}", "[]", "null", "half", "config", "version", "npz", "huge"])
+@pytest.mark.parametrize("spoil", ["", "{}", "[]", "null", "half", "config", "npz", "huge"])
 def test_a_damaged_cell_does_not_count(spoil, settings, runs, tmp_path, monkeypatch):
     written(tmp_path, settings, runs[1:])
     (path,) = (tmp_path / "cells").glob("*.json")
@@ -84,11 +85,28 @@ def test_a_damaged_cell_does_not_count(spoil, settings, runs, tmp_path, monkeypa
     else:
         cell = json.loads(text)
         cell["config"]["epochs"] = 7
-        other = json.loads(text)
-        other["measured"]["versions"]["numpy"] = "1"
-        variants = {"half": text[: len(text) // 2], "config": json.dumps(cell), "version": json.dumps(other)}
+        variants = {"half": text[: len(text) // 2], "config": json.dumps(cell)}
         path.write_text(variants.get(spoil, spoil), encoding="utf-8")
-    assert cells.kept(tmp_path, settings, "--out x") == []
+    assert compare_cells.kept(tmp_path, settings, "--out x") == []
+
+
+@pytest.mark.parametrize(
+    ("package", "says"), [("numpy", "numpy 1, which is"), ("uanref", "uanref 1, which is"), ("matplotlib", None)]
+)
+def test_cells_of_other_versions_are_refused_and_stay(package, says, settings, runs, tmp_path):
+    (path,) = written(tmp_path, settings, runs[1:])
+    cell = json.loads(path.read_text(encoding="utf-8"))
+    cell["measured"]["versions"][package] = "1"
+    other = path.with_stem(cells.name(cell["config"], cell["measured"]["versions"]["uanref"]))
+    for suffix in (".json", ".npz"):
+        path.with_suffix(suffix).rename(other.with_suffix(suffix))
+    other.write_text(json.dumps(cell), encoding="utf-8")
+    if says is None:  # which no result depends on
+        assert len(compare_cells.kept(tmp_path, settings, "--out x")) == 1
+        return
+    with pytest.raises(FileExistsError, match=f"^--out x holds cells made with {says} .* here: name another folder"):
+        compare_cells.kept(tmp_path, settings, "--out x")
+    assert json.loads(other.read_text(encoding="utf-8")) == cell
 
 
 def edits(*paths):
@@ -132,9 +150,9 @@ def test_an_edited_cell_is_refused_in_one_sentence(path, value, settings, runs, 
     owner[last] = value
     file.write_text(json.dumps(cell), "utf-8")
     told = []
-    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
     (sentence,) = told
-    assert sentence.startswith(f"its run is trained again, the kept one is not usable: {file}: it ")
+    assert sentence.startswith(f"one kept cell is not usable and computed again: {file}: it ")
     assert len(sentence) < 400 + len(str(file))
 
 
@@ -162,7 +180,7 @@ def test_a_spoiled_cell_is_refused_in_one_sentence(spoil, settings, runs, tmp_pa
     content = spoil(file.read_text("utf-8"))
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     told = []
-    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
     assert len(told) == 1
     assert "\n" not in told[0]
 
@@ -192,25 +210,40 @@ def test_edited_arrays_are_refused_in_one_sentence(change, says, settings, runs,
     else:
         npz.write(path, arrays | change)
     told = []
-    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
     (sentence,) = told
     assert re.search(says, sentence)
+
+
+def test_runs_of_a_function_without_a_file_cannot_be_gone_on_with_and_say_so(tmp_path, monkeypatch):
+    make = eval("lambda num_features, rng: uanref.LayerNorm(num_features)", {"uanref": uanref})
+    settings = Settings(**TINY, norms=("bn", make))
+    (label,) = settings.factories
+    told = []
+    assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert told == [f"{label} comes from no file: if this process ends early, no other can go on with its runs"]
+    runs = [compare.train_one(settings, *task) for task in settings.runs()]
+    written(tmp_path, settings, runs)
+    assert len(compare_cells.kept(tmp_path, settings, "--out x")) == 2  # this process can
+    monkeypatch.setattr(factories, "_PROCESS", "another")
+    with pytest.raises(FileExistsError, match="cells of another plan"):
+        compare_cells.kept(tmp_path, settings, "--out x")
 
 
 def test_several_are_told_of_at_once(settings, runs, tmp_path):
     for path in written(tmp_path, settings, runs):
         path.write_text("{}", "utf-8")
     told = []
-    assert cells.kept(tmp_path, settings, "--out x", told.append) == []
+    assert compare_cells.kept(tmp_path, settings, "--out x", told.append) == []
     (sentence,) = told
-    assert sentence.startswith("2 runs are trained again")
+    assert sentence.startswith("2 kept cells are not usable and computed again")
     assert "it lacks config, result, measured: it is damaged" in sentence
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Draw nothing: it takes longer than the rest."""
-    monkeypatch.setattr(compare_pictures, "obstacle", lambda: "")
+    monkeypatch.setattr(pictures, "obstacle", lambda: "")
     monkeypatch.setattr(compare_pictures, "draw", lambda comparison, folder: ([], []))
 
 
@@ -224,7 +257,7 @@ def test_every_setting_has_a_cell_of_its_own():
         {"optimizer": "adamw"},
         {"dataset": "fashion-small"},
     ]
-    found = {cells.name(cells.config(Settings(**TINY | change), "bn", 0.01, 0)) for change in changes}
+    found = {cells.name(compare_cells.config(Settings(**TINY | change), "bn", 0.01, 0)) for change in changes}
     assert len(found) == len(changes)
 
 
@@ -251,7 +284,7 @@ def test_cells_of_another_comparison_are_not_mixed_in(tmp_path, capsys, settings
     written(tmp_path, settings, runs)
     arguments = [*ARGUMENTS, "--norms", "none", "--seeds", "1", "--out", str(tmp_path)]
     assert main(arguments) == 2
-    assert "holds runs of another comparison" in capsys.readouterr().err
+    assert "holds cells of another plan" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
     (cell,) = (tmp_path / "cells").glob("*.json")
     assert json.loads(cell.read_text(encoding="utf-8"))["config"]["norm"] == "none"

@@ -182,10 +182,31 @@ def test_table_shows_means_deviations_and_what_failed():
     ]
     shown = text(Comparison(settings, "some split.", runs))
     assert "3 of 3 diverged" in shown
-    assert "98.00 ± 1.00 │ 2.0 │ 2.000 │ 1,234" in shown
-    assert "97.00 ± 1.41 │ 1.0 │" in shown
+    assert "98.00 ± 1.00 │ 2 │ 2.000 │ 1,234" in shown
+    assert "97.00 ± 1.41 │ not reached │" in shown
     assert "1 of 3 diverged │ (1 of 3 runs) │" in shown
     assert "some split." in shown
+
+
+@pytest.mark.parametrize(
+    ("firsts", "shows"),
+    [
+        ((2, 3, 7), "3"),
+        ((2, 3), "2.5"),
+        ((2, 9, None), "9 (2 of 3 runs)"),
+        ((2, None), "not reached (1 of 2 runs)"),
+        ((2, 3, None, None), "not reached (2 of 4 runs)"),
+        ((None, None), "not reached"),
+    ],
+)
+def test_a_run_that_never_arrives_counts_as_infinite(firsts, shows):
+    def accuracies(first):
+        return [0.96 if first is not None and epoch >= first else 0.5 for epoch in range(1, 10)]
+
+    runs = [made("bn", seed, 0.97, accuracies(first)) for seed, first in enumerate(firsts)]
+    table = compare_report.table(Comparison(Settings(norms=("bn",), seeds=len(firsts)), "s", runs))
+    (shown,) = table.columns[2].cells
+    assert " ".join(str(shown).split()) == shows
 
 
 def test_the_table_of_a_grid_fits_80_columns():

@@ -79,7 +79,7 @@ def test_a_second_process_is_refused_at_once_and_a_kill_frees_the_folder(tmp_pat
     for force in ([], ["--force"]):
         assert main(["compare", *TINY, "--out", str(out), *force]) == 2
         err = capsys.readouterr().err
-        assert "another uanref compare is at work" in err
+        assert "another uanref is at work" in err
         assert err.count("\n") == 1
     holder.kill()
     holder.communicate()

@@ -38,7 +38,8 @@ def report(
         complain(note)
     if not collected.groups:
         fail("none of the cells can be read", 1)
-    troubles = [f"{collected.damaged} cells were left out"] if collected.damaged else []
+    count = collected.damaged
+    troubles = ["one cell was left out" if count == 1 else f"{count} cells were left out"] if count else []
     for (name, scale), cells in collected.groups.items():
         experiment = registry.reported(name)
         title = ", ".join(filter(None, (name, scale))) + f" ({len(cells)} cells): {experiment.question}"

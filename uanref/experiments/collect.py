@@ -65,7 +65,8 @@ def read(folders: Sequence[Path]) -> Collected:
         files = "one cell is" if len(refused) == 1 else f"{len(refused)} cells are"
         found.notes.append(f"{files} left out: {refused[0]}")
     if twice:
-        found.notes.append(f"{twice} cells are there more than once, the first of each counts")
+        those = "one cell is" if twice == 1 else f"{twice} cells are"
+        found.notes.append(f"{those} there more than once, the first of each counts")
     if differing:
         found.notes.append(f"{len(differing)} of them hold another result, first {differing[0]}")
     versions = sorted({str(cell.measured["versions"]["uanref"]) for cell in by_config.values()})

@@ -41,8 +41,8 @@ def caption(comparison: Comparison) -> str:
     seeds = "Seed 0" if settings.seeds == 1 else f"Each seed (0 to {settings.seeds - 1})"
     sentences = [
         f"{comparison.split} {seeds} draws split, weights and batches, alike for all norms.",
-        f"Accuracy: mean ± sd over the seeds. Epochs to 95 %: mean of the first epoch with "
-        f"{100 * TARGET:g} % on validation.",
+        f"Accuracy: mean ± sd over the seeds. Epochs to 95 %: median of the first epoch with "
+        f"{100 * TARGET:g} % on validation, where a run that never had it counts as infinite.",
         f"{settings.model}, {settings.epochs} epochs, batches of {settings.batch_size}, {settings.optimizer}, "
         f"lr {', '.join(f'{lr:g}' for lr in settings.lrs)} falling along a cosine, K = {settings.components}.",
     ]
@@ -58,10 +58,11 @@ def _cells(runs: Sequence[Run]) -> tuple[str, str, str, str]:
     if lost := len(runs) - len(scored):
         accuracy = "\n".join(filter(None, [accuracy, f"{lost} of {len(runs)} diverged"]))
 
-    reached = [epoch for run in runs if (epoch := run.history.epochs_to(TARGET)) is not None]
-    epochs = f"{statistics.mean(reached):.1f}" if reached else "not reached"
-    if reached and len(reached) < len(runs):
-        epochs += f"\n({len(reached)} of {len(runs)} runs)"
+    arrived = [run.history.epochs_to(TARGET) for run in runs]
+    middle = statistics.median(math.inf if epoch is None else float(epoch) for epoch in arrived)
+    epochs = "not reached" if math.isinf(middle) else f"{middle:g}"
+    if 0 < (reached := len(runs) - arrived.count(None)) < len(runs):
+        epochs += f"\n({reached} of {len(runs)} runs)"
 
     timed = [seconds for run in runs if math.isfinite(seconds := run.history.seconds_per_epoch())]
     return accuracy, epochs, f"{statistics.mean(timed):.3f}" if timed else "", f"{runs[0].parameters:,}"

@@ -116,7 +116,7 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
             folder / f"{measure}.png",
             x_label="epoch",
             y_label="noise / all" if measure == "noise" else "variance",
-            title=f"{about}: {words}\n(median, lowest and highest seed)",
+            title=f"{about}: {words} (median, lowest and highest seed)",
             y_log=measure != "noise",
         )
     rows = [

@@ -3,6 +3,10 @@
 Each process belongs to a thread of this one that hands it tasks. A process that is killed, say for memory, takes one
 task with it, which a fresh process gets once more; all others go on. Ctrl-C is this process's matter alone. When this
 process dies, its workers notice at once (:mod:`uanref.experiments.worker`).
+
+:func:`unordered` is the one place that decides where work runs; a cluster's scheduler would stand in for it alone.
+joblib does not: tried with version 1.6.0 and its own processes (loky), one worker that was killed ended all work with a
+``TerminatedWorkerError``, the results of the other tasks lost, and workers went on after their parent was killed.
 """
 
 from __future__ import annotations
