@@ -115,8 +115,8 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
             panels,
             folder / f"{measure}.png",
             x_label="epoch",
-            y_label="noise / all" if measure == "noise" else "variance",
-            title=f"{about}: {words} (median, lowest and highest seed)",
+            y_label=("noise / all" if measure == "noise" else "variance") + ", median and range",
+            title=f"{alive[0].config['dataset']}, {alive[0].config['model']}: {words}",
             y_log=measure != "noise",
         )
     rows = [
