@@ -82,7 +82,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Return the optimizer called ``name``: SGD comes with Nesterov momentum 0.9."""
     rate = LEARNING_RATES[choice("optimizer", name, OPTIMIZERS)] if lr is None else lr
-    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    decay: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
     if name == "sgd":
         return SGD(dict(parameters), rate, momentum=0.9, nesterov=True, **decay)
     return Adam(dict(parameters), rate, **decay) if name == "adam" else AdamW(dict(parameters), rate, **decay)
