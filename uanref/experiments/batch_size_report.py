@@ -10,7 +10,7 @@ from rich.table import Table
 
 from uanref.experiments.experiment import Cell, Result
 from uanref.experiments.statistics import Paired, choose, counted, paired, summary
-from uanref.experiments.verdicts import Verdict, judge, untestable
+from uanref.experiments.verdicts import NOT_TESTABLE, Verdict, judge
 
 DROP_MARGIN = 0.02  # what BN has to lose at the smallest batch: two points
 LESS_MARGIN = 0.01  # how much less UAN has to lose: one point
@@ -160,7 +160,7 @@ def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
     claim = f"BN loses accuracy at {smallest}"
     rule = "test accuracy at the best batch size minus that at the smallest: the 95 % interval lies above 0.02"
     if "bn" not in found:
-        return [untestable(claim, "There are no runs of BN.")]
+        return [Verdict(claim, rule, NOT_TESTABLE, "There are no runs of BN.")]
     judged = [judge(claim, rule, paired(found["bn"], dict.fromkeys(found["bn"], 0.0)), DROP_MARGIN)]
     rule = "BN's drop minus UAN's, paired by seed: the 95 % interval lies above 0.01"
     for norm, name in (("uan", "UAN with batch statistics"), ("uan-learned", "UAN with learned statistics")):
@@ -168,7 +168,7 @@ def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
         if norm in found:
             judged.append(judge(claim, rule, paired(found["bn"], found[norm]), LESS_MARGIN))
         else:
-            judged.append(untestable(claim, "There are no runs of both."))
+            judged.append(Verdict(claim, rule, NOT_TESTABLE, "There are no runs of both."))
     return judged
 
 

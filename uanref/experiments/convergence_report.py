@@ -21,7 +21,7 @@ from uanref.experiments.convergence_times import (
 )
 from uanref.experiments.experiment import Cell
 from uanref.experiments.statistics import Paired, middle, paired, summary
-from uanref.experiments.verdicts import Verdict, judge, untestable
+from uanref.experiments.verdicts import NOT_TESTABLE, Verdict, judge
 
 SHARE_MARGIN = 0.1  # how far beyond one half the share of faster runs has to lie
 DECADES_MARGIN = 0.25  # how much higher a tolerated rate has to be: half a step of the grid
@@ -128,7 +128,7 @@ def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
         found.append(judge(f"{claim}, at equal rates", rule.replace("seeds", "runs"), equal, SHARE_MARGIN))
     else:
         found = [
-            untestable(f"{claim}, {where}", "There are no runs of both.")
+            Verdict(f"{claim}, {where}", rule, NOT_TESTABLE, "There are no runs of both.")
             for where in ("each at its own rate", "at equal rates")
         ]
     return found + [_tolerates(cells, norm) for norm in ("bn", "uan")]
@@ -138,10 +138,12 @@ def _tolerates(cells: Sequence[Cell], norm: str) -> Verdict:
     claim = f"{norm.upper()} tolerates higher learning rates than no normalization"
     rule = "the largest rate at which a run arrives is higher by more than 0.25 decades: the 95 % interval lies above"
     if not {norm, "none"} <= set(norms_of(cells)):
-        return untestable(claim, "There are no runs of both.")
+        return Verdict(claim, rule, NOT_TESTABLE, "There are no runs of both.")
     top, without = highest(cells, norm), highest(cells, "none")
     if without == rates_of(cells)[-1]:
-        return untestable(claim, "Without a norm the median run arrives at the highest rate of the grid, too.")
+        return Verdict(
+            claim, rule, NOT_TESTABLE, "Without a norm the median run arrives at the highest rate of the grid, too."
+        )
     judged = judge(claim, rule, paired(tolerated(cells, norm), tolerated(cells, "none")), DECADES_MARGIN)
     shown = [f"{value:g}" if value is not None else "at no rate" for value in (top, without)]
     return _with(judged, f" Largest rate at which the median run arrives: {shown[0]}, without a norm {shown[1]}.")

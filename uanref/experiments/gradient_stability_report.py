@@ -12,7 +12,7 @@ from rich.table import Table
 
 from uanref.experiments.experiment import Cell
 from uanref.experiments.statistics import Paired, paired, summary
-from uanref.experiments.verdicts import Verdict, judge, untestable
+from uanref.experiments.verdicts import NOT_TESTABLE, Verdict, judge
 
 MEASURES = {
     "loss": "variance of the loss gradient from update to update",
@@ -115,8 +115,8 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[str]:
             panels,
             folder / f"{measure}.png",
             x_label="epoch",
-            y_label="noise / all" if measure == "noise" else "variance",
-            title=f"{about}: {words}\n(median, lowest and highest seed)",
+            y_label=("noise / all" if measure == "noise" else "variance") + ", median and range",
+            title=f"{alive[0].config['dataset']}, {alive[0].config['model']}: {words}",
             y_log=measure != "noise",
         )
     rows = [
@@ -157,7 +157,7 @@ def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
             "interval lies above 0.1, a factor of 1.26"
         )
         if not {a, b} <= set(_norms(cells)):
-            found.append(untestable(claim, "There are no runs of both."))
+            found.append(Verdict(claim, rule, NOT_TESTABLE, "There are no runs of both."))
         else:
             found.append(judge(claim, rule, ratio(cells, a, b, measure), MARGIN))
     return found

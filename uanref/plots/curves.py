@@ -58,7 +58,7 @@ def curves(
     """
     if not panels:
         raise ValueError("curves got no panel to draw: give at least one title with its lines")
-    columns = min(PANELS, len(panels))
+    columns = 2 if len(panels) == 4 else min(PANELS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure, axes = grid(rows, columns, width=max(3.1 * columns, 5.6), row_height=2.9, share=share)
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
