@@ -37,7 +37,9 @@ def test_every_experiment_runs_at_the_smallest_scale(name, tmp_path, capsys):
     assert verdicts
     for verdict in verdicts:
         assert verdict.verdict in VERDICTS
-        assert all((verdict.claim, verdict.rule, verdict.because))
+        assert verdict.claim
+        assert verdict.because
+        assert verdict.rule or verdict.verdict == "not testable here"
         assert verdict.verdict.upper() in out
     pictures = sorted((tmp_path / name).iterdir())
     assert pictures

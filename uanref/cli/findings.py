@@ -33,7 +33,8 @@ def show(experiment: Experiment, title: str, cells: Sequence[Cell]) -> list[str]
     def verdicts() -> None:
         for verdict in experiment.verdicts(cells):
             _paragraph(console, f"{verdict.verdict.upper()}: {verdict.claim}", 0)
-            _paragraph(console, f"rule: {verdict.rule}", 2)
+            if verdict.rule:  # what cannot be tested has none
+                _paragraph(console, f"rule: {verdict.rule}", 2)
             _paragraph(console, f"found: {verdict.because}", 2)
 
     _attempt(lambda: _paragraph(console, title, 0), "the title", troubles)

@@ -69,10 +69,10 @@ def norm_cases() -> list[Case]:
         name = f"UAN {posterior} shared {statistics} {update} {mode}"
         options = {"posterior": posterior, "statistics": statistics, "update": update}
         found.append(_uan_case(name, (4, 2, 3), mode, **options, prior="shared"))
-    for posterior, prior, update, mode in itertools.product(
-        ("channel", "joint"), ("channel", "shared"), ("backprop", "em"), ("train", "eval")
+    for (posterior, prior), update, mode in itertools.product(
+        (("channel", "channel"), ("channel", "shared"), ("joint", "channel")), ("backprop", "em"), ("train", "eval")
     ):
-        name = f"UAN {posterior} {prior} by mixture {update} {mode}"
+        name = f"UAN {'shared' if prior == 'shared' else posterior} mixture {update} {mode}"
         options = {"posterior": posterior, "prior": prior, "update": update}
         found.append(_uan_case(name, (4, 2, 3), mode, **options, inference="mixture"))
     for posterior in ("channel", "joint"):
