@@ -66,7 +66,7 @@ def norm_cases() -> list[Case]:
     for posterior, statistics, update, mode in itertools.product(
         ("channel", "joint"), ("batch", "learned"), ("backprop", "em"), ("train", "eval")
     ):
-        name = f"UAN {posterior} shared {statistics} {update} {mode}"
+        name = f"UAN {'joint ' if posterior == 'joint' else ''}shared {statistics} {update} {mode}"
         options = {"posterior": posterior, "statistics": statistics, "update": update}
         found.append(_uan_case(name, (4, 2, 3), mode, **options, prior="shared"))
     for (posterior, prior), update, mode in itertools.product(
