@@ -117,6 +117,32 @@ def test_a_shifted_input_is_met_again():
     np.testing.assert_allclose(model.forward(moved.images), expected, atol=1e-3)
 
 
+def test_a_mixture_that_waits_for_its_first_batch_goes_on_waiting():
+    model = network(UAN(5, 2, start="data"))
+    before = model.state_dict()
+    assert adapt(model, target()) == 1
+    after = model.state_dict()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"1.running_mean", "1.running_var"}
+    norm = model.layers[1]
+    assert (norm.start, norm.initialized) == ("data", False)
+    norm.train().forward(target().images.astype("float64"))
+    assert norm.initialized
+
+
+@pytest.mark.parametrize("fails", [ValueError, KeyboardInterrupt])
+def test_after_an_error_in_the_middle_all_moments_are_as_before(fails):
+    class Broken(Dropout):
+        def forward(self, x):
+            raise fails
+
+    model = Sequential(*network(BatchNorm(5), UAN(5, 2)).layers, Broken())
+    before = model.state_dict()
+    with pytest.raises(fails):
+        adapt(model, target())
+    assert all(np.array_equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_batch_of_one_is_refused():
     with pytest.raises(ValueError, match="batch_size must be >= 2, got 1"):
         adapt(network(BatchNorm(5)), target(), 1)

@@ -18,7 +18,8 @@ def adapt(model: Layer, dataset: Dataset, batch_size: int = EVALUATION_BATCH) ->
     not: no weight moves. They see the batches in train mode and everything else stays in eval mode, so that each
     layer's input is already normalized by the batch's own moments. Of several batches, as equal in size as can be, the
     moments are averaged (this project's choice). A component of UAN to which no sample of a batch belongs keeps what
-    it had.
+    it had; one that waits for its first training batch, to start there, goes on waiting. After an error or Ctrl-C all
+    is as before.
 
     Args:
         model: changed in place; every layer gets its mode back.
@@ -34,15 +35,16 @@ def adapt(model: Layer, dataset: Dataset, batch_size: int = EVALUATION_BATCH) ->
     batches = -(-len(dataset) // count("batch_size", batch_size, 2))
     concerned = [layer for _, layer in model.modules() if isinstance(layer, BatchNorm | UAN) and _has_moments(layer)]
     momenta = [(norm, norm.momentum) for norm in concerned]
-    updates = [(norm, norm.update) for norm in concerned if isinstance(norm, UAN)]
+    moments = [(norm, norm.running_mean, norm.running_var) for norm in concerned]
+    mixtures = [(norm, norm.update, norm.start) for norm in concerned if isinstance(norm, UAN)]
     modes = [(layer, layer.training) for _, layer in model.modules()]
     dtype = dtype_of(model)
     model.eval()
     try:
         for norm in concerned:
             norm.training = True
-        for mixture, _ in updates:
-            mixture.update = "backprop"  # no step of EM
+        for mixture, _, _ in mixtures:
+            mixture.update, mixture.start = "backprop", "paper"  # no step of EM, no start on the first batch
         with backend.inference():
             seen = 0
             for x, _ in Batches(dataset, -(-len(dataset) // batches)) if concerned else ():
@@ -50,11 +52,15 @@ def adapt(model: Layer, dataset: Dataset, batch_size: int = EVALUATION_BATCH) ->
                 for norm in concerned:
                     norm.momentum = len(x) / seen  # so the running moments are the mean over all so far
                 model.forward(x if dtype is None else x.astype(dtype, copy=False))
+    except BaseException:
+        for norm, mean, variance in moments:  # arrays that no forward changes: it puts new ones in their place
+            norm.running_mean, norm.running_var = mean, variance
+        raise
     finally:
         for norm, momentum in momenta:
             norm.momentum = momentum
-        for mixture, update in updates:
-            mixture.update = update
+        for mixture, update, start in mixtures:
+            mixture.update, mixture.start = update, start
         for layer, mode in modes:
             layer.training = mode
     return len(concerned)
