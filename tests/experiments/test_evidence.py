@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from rich.table import Table
@@ -146,7 +147,13 @@ def test_a_name_with_a_space_is_quoted_in_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written(tmp_path, handmade("cost"))
     assert run("report", ".", "--page", "my page.md") == 0
-    assert "$ uanref report 'my page'/*.json --page 'my page.md'\n" in (tmp_path / "my page.md").read_text()
+    page = (tmp_path / "my page.md").read_text()
+    assert "$ uanref report 'my page'/*.json --page 'my page.md'\n" in page
+    pictures = re.findall(r"!\[[^\]]*\]\((.*)\)", page)
+    assert pictures
+    for picture in pictures:
+        assert " " not in picture  # Markdown ends the link there
+        assert (tmp_path / unquote(picture)).is_file()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +233,13 @@ def test_a_compact_file_of_an_unknown_experiment_is_refused(tmp_path, capsys):
 def test_cells_that_an_experiment_does_not_understand_write_nothing(tmp_path):
     odd = [Cell(cell.config, {}, cell.measured) for cell in handmade("cost")]
     with pytest.raises(ValueError, match=r"the cells of cost make no page \(KeyError"):
+        evidence.write_page({"convergence": handmade("convergence"), "cost": odd}, tmp_path / "page.md", COMMAND)
+    assert not any(tmp_path.iterdir())
+
+
+def test_cells_that_fit_no_compact_file_write_nothing(tmp_path):
+    odd = [Cell(cell.config, cell.result | {"#": 1}, cell.measured) for cell in handmade("cost")]
+    with pytest.raises(ValueError, match="the key '#'"):
         evidence.write_page({"convergence": handmade("convergence"), "cost": odd}, tmp_path / "page.md", COMMAND)
     assert not any(tmp_path.iterdir())
 

@@ -46,8 +46,17 @@ def write_compact(cells: Sequence[Cell], path: Path) -> None:
         path: a file of this kind, to be replaced, or nothing.
 
     Raises:
-        ValueError: no cells, or of several experiments; an object with the key ``#``; more than may be read again.
+        ValueError: as :func:`compacted`.
         OSError: it cannot be written.
+    """
+    files.write_bytes(path, compacted(cells))
+
+
+def compacted(cells: Sequence[Cell]) -> bytes:
+    """Return what :func:`write_compact` writes.
+
+    Raises:
+        ValueError: no cells, or of several experiments; an object with the key ``#``; more than may be read again.
     """
     kinds = {(str(cell.config.get("experiment")), str(cell.config.get("scale", ""))) for cell in cells}
     if len(kinds) != 1:
@@ -76,7 +85,7 @@ def write_compact(cells: Sequence[Cell], path: Path) -> None:
             f"{len(cells)} cells of {experiment} take {len(content)} bytes, more than a compact file may have "
             f"({MOST_CELLS} cells, {LARGEST} bytes): keep the cells themselves"
         )
-    files.write_bytes(path, content)
+    return content
 
 
 def read_compact(path: Path) -> list[Cell]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +17,7 @@ from rich.text import Text
 from uanref import files
 from uanref.experiments import pictures, registry
 from uanref.experiments.claims import CLAIMS, Published, published, verdict_on
-from uanref.experiments.compact import write_compact
+from uanref.experiments.compact import compacted
 from uanref.experiments.evidence_settings import settings
 from uanref.experiments.experiment import Cell, Experiment
 from uanref.experiments.markdown import table, words
@@ -32,7 +33,7 @@ def write_page(cells_by_experiment: Mapping[str, Sequence[Cell]], page: Path, co
     nothing else.
 
     Args:
-        cells_by_experiment: experiments of the registry, each with at least one cell.
+        cells_by_experiment: experiments of the registry, each with cells of one scale, at least one.
         page: a file that ends in ``.md``, in a folder that is there.
         command: which makes the same page from the compact files.
 
@@ -40,7 +41,8 @@ def write_page(cells_by_experiment: Mapping[str, Sequence[Cell]], page: Path, co
         A sentence on every picture that could not be drawn.
 
     Raises:
-        ValueError: an unknown experiment, or cells that it makes no tables or verdicts of.
+        ValueError: an unknown experiment, cells that it makes no tables or verdicts of, or more than a compact file may
+            have; nothing is written.
         OSError: page or files cannot be written.
     """
     if unknown := [name for name in cells_by_experiment if name not in registry.NAMES]:
@@ -48,6 +50,7 @@ def write_page(cells_by_experiment: Mapping[str, Sequence[Cell]], page: Path, co
     order = {name: cells_by_experiment[name] for name in registry.NAMES if cells_by_experiment.get(name)}
     verdicts: dict[str, list[Verdict]] = {}
     tables: dict[str, list[str]] = {}
+    kept: dict[str, bytes] = {}
     for name, cells in order.items():  # all that may fail on odd cells comes before anything is written
         experiment = registry.find(name)
         try:
@@ -55,13 +58,14 @@ def write_page(cells_by_experiment: Mapping[str, Sequence[Cell]], page: Path, co
             tables[name] = [table(made) for made in experiment.tables(cells)]
         except Exception as error:  # cells that somebody edited, or not those that it expects
             raise ValueError(f"the cells of {name} make no page ({named(error)})") from error
+        kept[name] = compacted(cells)
     folder, troubles, sections = page.with_suffix(""), [], []
     folder.mkdir(exist_ok=True)
     for name, cells in order.items():
-        write_compact(cells, folder / f"{name}.json")
+        files.write_bytes(folder / f"{name}.json", kept[name])
         drawn, failed = _draw(registry.find(name), cells, folder)
         troubles += [f"{name}: {sentence}" for sentence in failed]
-        shown = [f"![{words(Path(picture).stem)}]({folder.name}/{picture})" for picture in drawn]
+        shown = [f"![{words(Path(picture).stem)}]({quote(f'{folder.name}/{picture}')})" for picture in drawn]
         sections.append(_section(registry.find(name), cells, verdicts[name], [*tables[name], *shown]))
     parts = [_opening(command), _claims(verdicts), *sections, _elsewhere()]
     files.write_bytes(page, ("\n\n".join(parts) + "\n").encode())
