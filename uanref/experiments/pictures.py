@@ -36,10 +36,13 @@ def obstacle() -> str:
 def staged(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder in ``folder``, which is created where it is missing; it is gone at the end.
 
+    So are folders that were created for it, unless something stands in them by then.
+
     Raises:
         OSError: it cannot be created.
     """
     place = folder / f"{STAGED}{secrets.token_hex(6)}"  # named before it is there: a signal in between loses no name
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         place.mkdir(mode=0o700)
@@ -50,6 +53,9 @@ def staged(folder: Path) -> Iterator[Path]:
         except KeyboardInterrupt:
             shutil.rmtree(place, ignore_errors=True)
             raise
+        for path in created:  # innermost first
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def draw(make: Callable[[Path], list[str]], folder: Path, name: str) -> tuple[list[str], list[str]]:
