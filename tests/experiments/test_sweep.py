@@ -321,5 +321,9 @@ def test_the_time_left_counts_each_kind_of_cell_as_it_took():
     assert left.left() == 0.0
 
 
+def test_an_edited_cell_makes_no_endless_time_left():
+    assert sweep.TimeLeft(TINY[1:2], [made(TINY[0], 1e308)], 1).left() is None
+
+
 def test_the_time_left_is_known_from_cells_that_are_there():
     assert sweep.TimeLeft(TINY[1:2], [made(TINY[0], 7.0)], 1).left() == pytest.approx(7.0, abs=0.5)

@@ -24,6 +24,7 @@ from uanref.layers.base import choice, count
 from uanref.reasons import message
 
 Result = TypeVar("Result")
+_LONGEST = 1e9  # seconds of one cell: more is nothing that was measured
 MAX_SEEDS = 10_000  # a slip of the keyboard should not fill the memory with plans
 
 
@@ -219,7 +220,7 @@ class TimeLeft:
 
     def _learn(self, cell: Cell) -> None:
         seconds = cell.measured.get("seconds")
-        if isinstance(seconds, int | float) and seconds >= 0:
+        if isinstance(seconds, int | float) and 0 <= seconds < _LONGEST:
             self._took.setdefault(_kind(cell.config), []).append(seconds)
 
 
