@@ -133,6 +133,43 @@ def test_several_experiments_and_scales_follow_each_other(folder, monkeypatch, c
     assert titles == ["convergence, tiny", f"{TOY}, paper", f"{TOY}, tiny"]
 
 
+def test_the_same_cells_from_a_gpu_are_no_more_seeds(folder, tmp_path, capsys):
+    other = tmp_path / "gpu"
+    shutil.copytree(folder, other)
+    for file in sorted((other / "cells").iterdir()):
+        rewritten(file, lambda cell: cell["config"].update(backend="cupy"))
+    capsys.readouterr()
+    assert main(["report", str(folder), str(other), "--out", str(tmp_path / "p")]) == 0
+    out = capsys.readouterr().out
+    titles = [line.partition(":")[0] for line in out.splitlines() if " cells): " in line]
+    assert titles == [f"{TOY}, tiny (4 cells)", f"{TOY}, tiny-cupy (4 cells)"]
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["tiny", "tiny-cupy"]
+    assert main(["report", str(folder), str(other), "--page", str(tmp_path / "page.md")]) == 1
+    assert "are of several scales or backends" in capsys.readouterr().err
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_what_a_cell_says_leads_to_no_other_folder(folder, tmp_path, capsys):
+    for file in sorted((folder / "cells").iterdir()):
+        rewritten(file, lambda cell: cell["config"].update(experiment="compare", scale="../../escaped"))
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert main(["report", str(folder), "--out", str(tmp_path / "a" / "b")]) == 1
+    assert capsys.readouterr().err.endswith("none of the cells can be read\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_pictures_that_cannot_be_drawn_leave_no_folder(folder, tmp_path, monkeypatch, capsys):
+    def broken(found, place):
+        raise RuntimeError("no font")
+
+    broken_one = Experiment(**vars(toy_experiment.EXPERIMENT) | {"pictures": broken})
+    monkeypatch.setattr(toy_experiment, "EXPERIMENT", broken_one)
+    assert main(["report", str(folder), "--out", str(tmp_path / "a" / "b")]) == 1
+    assert "the pictures could not be drawn (no font)" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
 def set_entry(part, name, value):
     return lambda cell: cell[part].update({name: value})
 
@@ -151,6 +188,8 @@ def nest(depth):
         (set_entry("config", "experiment", ["list"]), "is of an experiment or a scale"),
         (set_entry("config", "scale", "big"), "is of an experiment or a scale"),
         (set_entry("config", "scale", {}), "is of an experiment or a scale"),
+        (set_entry("config", "backend", "jax"), "is of a backend that this uanref does not know"),
+        (set_entry("config", "backend", ["cupy"]), "is of a backend that this uanref does not know"),
         (set_entry("config", "norm", "\x1b[2J"), "which is no name or sentence"),
         (set_entry("config", "norm", "x" * 20_000), "which is no name or sentence"),
         (set_entry("config", "\x1b[2J", 1), "which is no name or sentence"),

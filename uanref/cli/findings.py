@@ -15,6 +15,7 @@ from uanref.reasons import named, reason
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from uanref.experiments.collect import Group
     from uanref.experiments.experiment import Cell, Experiment
 
 Made = TypeVar("Made")
@@ -70,19 +71,20 @@ def check_page(page: Path) -> None:
         raise FileExistsError(f"--page {page} needs a folder {folder}, which is no folder: name another file")
 
 
-def write_page(groups: Mapping[tuple[str, str], Sequence[Cell]], page: Path) -> list[str]:
+def write_page(groups: Mapping[Group, Sequence[Cell]], page: Path) -> list[str]:
     """Write the page of all experiments, and return a sentence on whatever is missing in it or could not be written."""
     from uanref.experiments import evidence, registry
 
-    names = [name for name, _ in groups if name != registry.COMPARE]
+    of = {group: cells for group, cells in groups.items() if group.experiment != registry.COMPARE}
+    names = [group.experiment for group in of]
     if twice := [name for name in names if names.count(name) > 1]:
-        return [f"no page was written: the cells of {twice[0]} are of several scales, give those of one"]
+        return [f"no page was written: the cells of {twice[0]} are of several scales or backends, give those of one"]
     if not names:
         return ["no page was written: a page is of experiments, and these are cells of uanref compare alone"]
     command = (
         f"uanref report {shlex.quote(page.with_suffix('').as_posix())}/*.json --page {shlex.quote(page.as_posix())}"
     )
-    kept = {name: cells for (name, _), cells in groups.items() if name != registry.COMPARE}
+    kept = {group.experiment: cells for group, cells in of.items()}
     try:
         troubles = evidence.write_page(kept, page, command)
     except (OSError, ValueError) as error:

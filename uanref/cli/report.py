@@ -52,17 +52,19 @@ def report(
         fail("none of the cells can be read", 1)
     count = collected.damaged
     troubles = ["one cell was left out" if count == 1 else f"{count} cells were left out"] if count else []
-    for (name, scale), cells in collected.groups.items():
-        experiment = registry.reported(name)
-        title = ", ".join(filter(None, (name, scale))) + f" ({len(cells)} cells): {experiment.question}"
+    for group, cells in collected.groups.items():
+        experiment = registry.reported(group.experiment)
+        title = ", ".join(filter(None, (group.experiment, group.kind)))
+        title += f" ({len(cells)} cells): {experiment.question}"
         troubles += findings.show(experiment, title, cells)
     if page is not None:
         troubles += findings.write_page(collected.groups, page)
     if out is not None:
-        for (name, scale), cells in collected.groups.items():
-            drawn, failed = findings.draw(registry.reported(name), cells, out / scale if scale else out)
+        for group, cells in collected.groups.items():
+            place = out / group.kind if group.kind else out
+            drawn, failed = findings.draw(registry.reported(group.experiment), cells, place)
             troubles += failed
             if drawn:
-                findings.say_written(out / scale if scale else out, drawn)
+                findings.say_written(place, drawn)
     if troubles:
         fail("; ".join(troubles), 1)

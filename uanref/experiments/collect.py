@@ -6,10 +6,24 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from uanref.experiments import cells, compact, registry
+from uanref.experiments import cell_checks, cells, compact, registry
 from uanref.experiments.experiment import SCALES, Cell, Config
 from uanref.reasons import reason
+
+
+class Group(NamedTuple):
+    """Which cells are reported together: the same seed on another backend is no second seed."""
+
+    experiment: str
+    scale: str  # empty for a comparison, which has none
+    backend: str  # empty for comparisons: each is of one anyhow
+
+    @property
+    def kind(self) -> str:
+        """The scale, and the backend where it is not NumPy: for titles and folders."""
+        return self.scale if self.backend in ("", "numpy") else f"{self.scale}-{self.backend}"
 
 
 @dataclass
@@ -17,13 +31,13 @@ class Collected:
     """What was found.
 
     Attributes:
-        groups: cells by experiment and scale, in the order of their plan; the scale of a comparison is empty.
+        groups: cells by experiment, scale and backend, in the order of their plan.
         files: of each cell, by the config as JSON has it.
         notes: a sentence on all that a reader should know: cells that could not be read, that say different things.
         damaged: how many files could not be read.
     """
 
-    groups: dict[tuple[str, str], list[Cell]] = field(default_factory=dict)
+    groups: dict[Group, list[Cell]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     damaged: int = 0
@@ -51,10 +65,9 @@ def read(places: Sequence[Path]) -> Collected:
                 continue
             by_config[key], found.files[key] = cell, file
     for cell in by_config.values():
-        group = str(cell.config["experiment"]), str(cell.config.get("scale", ""))
-        found.groups.setdefault(group, []).append(cell)
-    for group in sorted(found.groups, key=lambda group: (_position(group[0]), group[1])):
-        found.groups[group] = _ordered(*group, found.groups.pop(group))
+        found.groups.setdefault(_group(cell.config), []).append(cell)
+    for group in sorted(found.groups, key=lambda group: (_position(group.experiment), group.kind)):
+        found.groups[group] = _ordered(group.experiment, group.scale, found.groups.pop(group))
     found.damaged = len(refused)
     if refused:
         files = "one cell is" if len(refused) == 1 else f"{len(refused)} cells are"
@@ -76,7 +89,7 @@ def _cells(place: Path, refused: list[str]) -> Iterator[tuple[Path, Cell]]:
         try:
             found = compact.read_compact(place)
             for cell in found:
-                _check_names(cell.config)
+                _check(cell)
         except OSError as error:
             raise OSError(f"{place} cannot be read ({reason(error)}): name another file") from None
         except ValueError as error:
@@ -86,7 +99,7 @@ def _cells(place: Path, refused: list[str]) -> Iterator[tuple[Path, Cell]]:
     for file in _files(place):
         try:
             cell = cells.read(file)
-            _check_names(cell.config)
+            _check(cell)
         except (OSError, ValueError) as error:
             refused.append(f"{file}: it {reason(error)}")
         else:
@@ -104,10 +117,26 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _check_names(config: Config) -> None:
-    name, scale = config.get("experiment"), config.get("scale")
-    if name != registry.COMPARE and (name not in registry.NAMES or scale not in SCALES):
+def _check(cell: Cell) -> None:
+    """Refuse a cell of something unknown; of what it says, scale and backend name folders.
+
+    Raises:
+        ValueError: it is; the sentence lacks its subject, the file.
+    """
+    config = cell.config
+    if config.get("experiment") == registry.COMPARE:
+        cell_checks.check({"config": config, "result": cell.result, "measured": cell.measured})
+        return
+    if config.get("experiment") not in registry.NAMES or config.get("scale") not in SCALES:
         raise ValueError("is of an experiment or a scale that this uanref does not know")
+    if config.get("backend", "numpy") not in ("numpy", "cupy"):
+        raise ValueError("is of a backend that this uanref does not know")
+
+
+def _group(config: Config) -> Group:
+    if config["experiment"] == registry.COMPARE:
+        return Group(registry.COMPARE, "", "")
+    return Group(config["experiment"], config["scale"], config.get("backend", "numpy"))
 
 
 def _position(name: str) -> int:
