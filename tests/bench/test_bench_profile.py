@@ -222,6 +222,18 @@ def test_a_record_survives_json(tmp_path: Path) -> None:
             profile_record.read(path)
 
 
+@pytest.mark.parametrize(("field", "value"), [("total_ms", "x"), ("ratio", []), ("starts_ms", None)])
+def test_edited_numbers_make_no_page(tmp_path: Path, field: str, value: object) -> None:
+    path, target, content = tmp_path / "p.json", tmp_path / "p.md", record(KNOWN).as_json()
+    content["profiles"][0][field] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    before = "{}\n{}\n".format(*profile_page.MARKS)
+    target.write_text(before, encoding="utf-8")
+    with pytest.raises(ValueError, match="the numbers make no page"):
+        profile_page.write(target, profile_record.read(path))
+    assert target.read_text(encoding="utf-8") == before
+
+
 def test_the_blas_is_told_with_what_its_code_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     scipy = {"user_api": "blas", "filepath": "/x/scipy.libs/b.so", "internal_api": "mkl", "version": "9"}
     numpy = scipy | {"filepath": "/x/numpy.libs/a.so", "internal_api": "openblas", "version": "1.2"}

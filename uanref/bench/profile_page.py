@@ -23,6 +23,7 @@ from uanref.bench.profile_report import (
     top,
 )
 from uanref.bench.report import busy_sentence, limits_sentence
+from uanref.reasons import named
 
 MARKS = ("<!-- made by uanref bench --profile: begin -->", "<!-- made by uanref bench --profile: end -->")
 MOST = 2
@@ -34,9 +35,13 @@ def write(path: Path, record: ProfileRecord) -> None:
 
     Raises:
         OSError: the page cannot be read or written.
-        ValueError: it lacks the marks.
+        ValueError: it lacks the marks, or the record makes no sense.
     """
-    page.put(path, block(record), MARKS)
+    try:
+        made = block(record)
+    except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"the numbers make no page ({named(error)}): profile again") from None
+    page.put(path, made, MARKS)
 
 
 def block(record: ProfileRecord) -> str:
