@@ -163,6 +163,7 @@ def test_a_name_with_a_space_is_quoted_in_the_command(tmp_path, monkeypatch):
         ("missing/page.md", "there is no folder"),
         ("folder.md", "is a folder: name a file"),
         ("taken.md", "needs a folder"),
+        ("results.md", "which holds results: name another file"),
         ("", "expected a name"),
     ],
 )
@@ -171,6 +172,7 @@ def test_a_bad_target_is_refused_before_anything_is_read(tmp_path, monkeypatch, 
     monkeypatch.setattr(collect, "read", lambda folders: pytest.fail("read"))
     (tmp_path / "folder.md").mkdir()
     (tmp_path / "taken").touch()
+    (tmp_path / "results" / "cells").mkdir(parents=True)
     assert run("report", tmp_path, "--page", target) == 2
     shown = capsys.readouterr()
     assert words in shown.err

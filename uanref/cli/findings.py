@@ -63,12 +63,16 @@ def check_page(page: Path) -> None:
         OSError: it cannot be written, see :func:`uanref.files.check_target`.
         ValueError: a name without ``.md``.
     """
+    from uanref.experiments import cells
+
     if page.suffix != ".md":
         raise ValueError(f"--page {page} does not end in .md: name a Markdown file")
     files.check_target(page, "--page")
     folder = page.with_suffix("")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise FileExistsError(f"--page {page} needs a folder {folder}, which is no folder: name another file")
+    if os.path.lexists(folder / cells.FOLDER):
+        raise FileExistsError(f"--page {page} needs a folder {folder}, which holds results: name another file")
 
 
 def write_page(groups: Mapping[Group, Sequence[Cell]], page: Path) -> list[str]:
