@@ -230,6 +230,15 @@ def test_a_spoiled_cell_is_left_out_in_one_sentence(content, folder, capsys):
     assert err.count("\n") == 2
 
 
+def test_a_cell_that_leads_nowhere_is_left_out_in_one_sentence(folder, capsys):
+    file = first(folder)
+    file.unlink()
+    file.symlink_to(folder / "nowhere")
+    capsys.readouterr()
+    assert main(["report", str(folder)]) == 1
+    assert f"{file}: it cannot be read (No such file or directory)\n" in capsys.readouterr().err
+
+
 def test_a_cell_under_another_name_is_left_out(folder):
     first(folder).rename(folder / "cells" / f"{'0' * 32}.json")
     found = collect.read([folder])

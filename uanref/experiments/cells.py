@@ -116,7 +116,7 @@ def kept(
         except (OSError, ValueError) as error:
             if file.stem not in names:
                 raise FileExistsError(f"{what} holds cells of another plan: {_ELSEWHERE}") from error
-            refused.append(f"{file}: it {reason(error)}")
+            refused.append(f"{file}: it {fault(error)}")
             continue
         if others := other_versions(cell):
             raise FileExistsError(f"{what} holds cells made with {others}: {_ELSEWHERE}")
@@ -125,11 +125,17 @@ def kept(
         try:
             found.append(use(file, cell))
         except (OSError, ValueError) as error:
-            refused.append(f"{file}: it {reason(error)}")
+            refused.append(f"{file}: it {fault(error)}")
     if refused:
         cells = "one kept cell is" if len(refused) == 1 else f"{len(refused)} kept cells are"
         tell(f"{cells} not usable and computed again: {refused[0]}")
     return found
+
+
+def fault(error: Exception) -> str:
+    """Return why a cell does not count, to be put behind "it": the system's words are no end of a sentence."""
+    why = reason(error)
+    return f"cannot be read ({why})" if isinstance(error, OSError) else why
 
 
 _ELSEWHERE = "name another folder or add --force"

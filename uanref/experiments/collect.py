@@ -101,7 +101,7 @@ def _cells(place: Path, refused: list[str]) -> Iterator[tuple[Path, Cell]]:
             cell = cells.read(file)
             _check(cell)
         except (OSError, ValueError) as error:
-            refused.append(f"{file}: it {reason(error)}")
+            refused.append(f"{file}: it {cells.fault(error)}")
         else:
             yield file, cell
 
