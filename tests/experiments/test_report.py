@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
 from support import toy_experiment, unprivileged
 
 from uanref.cli import main
-from uanref.experiments import cells, collect, compare_pictures, pictures
-from uanref.experiments.experiment import Experiment
+from uanref.experiments import cells, collect, compare_cells, compare_pictures, compare_report, pictures
+from uanref.experiments.compare_again import comparisons
+from uanref.experiments.experiment import Cell, Experiment
+from uanref.experiments.measuring import Measuring
+from uanref.experiments.run import Run
+from uanref.experiments.settings import Settings
+from uanref.training.history import History
 
 TOY = toy_experiment.NAME
 
@@ -309,6 +315,37 @@ def test_comparisons_are_reported_too(tmp_path, capsys):
     assert sum("test accuracy (%)" in line for line in lines) == 2
     drawn = {path.name for path in (tmp_path / "p" / "compare").iterdir()}
     assert drawn == {f"{i}-{name}" for i in (1, 2) for name in compare_pictures.NAMES if name != "activations.png"}
+
+
+def compared(seed=0, lr=0.01, norm="bn", **more):
+    """Return the cell of a comparison's run that met NaN at once."""
+    settings = Settings(model="mlp", norms=("bn",), seeds=1, epochs=1)
+    run = Run(
+        norm="bn", lr=lr, seed=seed, test_accuracy=math.nan, parameters=1, history=History(stopped="nan"), layers={}
+    )
+    config = compare_cells.config(settings, "bn", lr, seed) | {"norm": norm} | more
+    measured = {**Measuring().taken(), "epoch_seconds": []}
+    return Cell(config, compare_cells.cell(settings, run)[0].result, measured)
+
+
+def test_a_run_of_two_comparisons_is_one_run():
+    """Of the same learning rate, but the first in one of them alone: only there activations are kept."""
+    (found,) = comparisons([compared(activations=flag, seed=seed) for flag in (True, False) for seed in (0, 1)])
+    assert [run.seed for run in found.of("bn", 0.01)] == [0, 1]
+
+
+def test_two_versions_of_a_readers_norm_are_two_rows():
+    own = [compared(norm="mine.py:make", norm_digest=digest * 64, seed=seed) for digest in "ab" for seed in (0, 1)]
+    (found,) = comparisons([*own, compared()])
+    assert found.settings.norms == ("bn", "mine.py:make (aaaaaaaa)", "mine.py:make (bbbbbbbb)")
+    assert [len(found.of(norm, 0.01)) for norm in found.settings.norms] == [1, 2, 2]
+    (found,) = comparisons(own[:2])
+    assert found.settings.norms == ("mine.py:make",)
+
+
+def test_a_seed_beyond_all_memory_is_a_number_like_others():
+    (found,) = comparisons([compared(seed=2**50)])
+    assert "Each seed (0 to 1125899906842624)" in compare_report.caption(found)
 
 
 def test_a_mistake_of_an_experiment_is_shown_whole_where_one_asks_for_it(folder, monkeypatch):

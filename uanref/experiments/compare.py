@@ -41,8 +41,9 @@ class Comparison:
     @property
     def note(self) -> str:
         """What to say about a comparison that is not complete, else empty."""
-        outcome = sweep.Outcome(self.failed, self.interrupted)
-        return outcome.note(len(self.runs), len(self.settings.runs()), "runs")
+        outcome, asked = sweep.Outcome(self.failed, self.interrupted), self.settings
+        # Counted, not listed: cells that somebody edited may have a seed beyond all memory.
+        return outcome.note(len(self.runs), len(asked.norms) * len(asked.lrs) * asked.seeds, "runs")
 
     def of(self, norm: str, lr: float) -> list[Run]:
         """Return the runs of one row of the table, one a seed."""

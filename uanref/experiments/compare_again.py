@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.table import Table
 
@@ -22,8 +23,9 @@ _VARIED = ("norm", "norm_digest", "lr", "seed", "activations")  # within one com
 def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
     """Return the comparisons that cells are of: one for each data set, network and way to train.
 
-    A norm of the reader's own is a label here; its code is not run. Activations, which stand beside the cells, are not
-    read.
+    A norm of the reader's own is a label here, with the beginning of the digest where the code behind one label was
+    not always the same; it is not run. Activations, which stand beside the cells, are not read: two cells that differ
+    in them alone are one run.
 
     Raises:
         CheckpointError: a cell is not one of a comparison.
@@ -41,6 +43,7 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
 
 def _comparison(runs: list[tuple[Config, Run]]) -> Comparison:
     config = runs[0][0]
+    runs = _distinct(runs)
     norms = tuple(sorted({run.norm for _, run in runs}, key=_position))
     asked = Asked(
         dataset=config["dataset"],
@@ -56,6 +59,22 @@ def _comparison(runs: list[tuple[Config, Run]]) -> Comparison:
     )
     ordered = sorted((run for _, run in runs), key=lambda run: (norms.index(run.norm), run.lr, run.seed))
     return Comparison(asked, f"{config['dataset']}.", ordered)
+
+
+def _distinct(runs: list[tuple[Config, Run]]) -> list[tuple[Config, Run]]:
+    """Return each run once, the first of those alike, with labels that tell different code apart."""
+    once: dict[tuple[Any, ...], tuple[Config, Run]] = {}
+    digests: dict[str, set[str | None]] = {}
+    for config, run in runs:
+        digest = config.get("norm_digest")
+        once.setdefault((run.norm, digest, run.lr, run.seed), (config, run))
+        digests.setdefault(run.norm, set()).add(digest)
+
+    def labelled(config: Config, run: Run) -> Run:
+        digest = config.get("norm_digest")
+        return replace(run, norm=f"{run.norm} ({digest[:8]})") if digest and len(digests[run.norm]) > 1 else run
+
+    return [(config, labelled(config, run)) for config, run in once.values()]
 
 
 def _position(norm: str) -> tuple[int, str]:
