@@ -60,6 +60,8 @@ def read_mnist(path: str | os.PathLike[str]) -> Dataset:
     if len(content) > MAX_BYTES:
         raise DataError(f"{path} is refused: it holds more than {MAX_BYTES} bytes")
     expected = f"{PIXELS * PIXELS} grey values from 0 to 255 and a label from 0 to 9 in each row"
+    if not content.strip():
+        raise DataError(f"{path} is empty, expected {expected}")
     try:
         rows = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.int64, ndmin=2)  # (N, 785)
     except ValueError as error:
