@@ -317,6 +317,16 @@ def test_comparisons_are_reported_too(tmp_path, capsys):
     assert drawn == {f"{i}-{name}" for i in (1, 2) for name in compare_pictures.NAMES if name != "activations.png"}
 
 
+def test_a_missing_file_of_cells_is_missing(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing.json cannot be read \(No such file or directory\): name another"
+    ):
+        collect.read([tmp_path / "nothing.json"])
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    with pytest.raises(OSError, match="loop.json cannot be read"):
+        collect.read([tmp_path / "loop.json"])
+
+
 def compared(seed=0, lr=0.01, norm="bn", **more):
     """Return the cell of a comparison's run that met NaN at once."""
     settings = Settings(model="mlp", norms=("bn",), seeds=1, epochs=1)

@@ -91,7 +91,7 @@ def _cells(place: Path, refused: list[str]) -> Iterator[tuple[Path, Cell]]:
             for cell in found:
                 _check(cell)
         except OSError as error:
-            raise OSError(f"{place} cannot be read ({reason(error)}): name another file") from None
+            raise type(error)(f"{place} cannot be read ({reason(error)}): name another file") from None
         except ValueError as error:
             raise ValueError(f"{place} {reason(error)}: name a file that --page wrote") from None
         yield from ((place, cell) for cell in found)
