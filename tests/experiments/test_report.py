@@ -319,11 +319,11 @@ def test_comparisons_are_reported_too(tmp_path, capsys):
 
 def test_a_missing_file_of_cells_is_missing(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"nothing.json cannot be read \(No such file or directory\): name another"
+        FileNotFoundError, match=r"nothing\.json cannot be read \(No such file or directory\): name another"
     ):
         collect.read([tmp_path / "nothing.json"])
     (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
-    with pytest.raises(OSError, match="loop.json cannot be read"):
+    with pytest.raises(OSError, match=r"loop\.json cannot be read"):
         collect.read([tmp_path / "loop.json"])
 
 
