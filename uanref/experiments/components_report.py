@@ -68,7 +68,8 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
             made.add_row(_label(factor, level), accuracy(runs), *ends)
         made.add_section()
     made.caption = Text(
-        "Accuracy: mean ± sd over the seeds. The rest: mean over seeds, layers and channels after the last epoch. "
+        "Accuracy: mean ± sd over the seeds; a diverged run counts as guessing. The rest, without diverged runs: mean "
+        "over seeds, layers and channels after the last epoch. "
         f"live: components with more than {100 * LIVE:g} % of the samples; entropy: of the posterior, by log K; "
         "distance: of two means, in standard deviations; ratio: of two variances; "
         "bent: 1 - R² of a line through a layer's outputs over its inputs, 0 for BN times a constant."
@@ -77,12 +78,10 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
 
 
 def accuracy(runs: Sequence[Cell]) -> str:
-    """Return mean and standard deviation of the test accuracy in percent, and how many runs diverged."""
-    found = summary(100 * run.result["test_accuracy"] for run in runs if run.result["test_accuracy"] is not None)
-    text = f"{found.mean:.2f}" if found.count else ""
-    text += f" ± {found.sd:.2f}" if found.count > 1 else ""
-    lost = len(runs) - found.count
-    return "\n".join(filter(None, [text, f"{lost} of {len(runs)} diverged" if lost else ""]))
+    """Return mean and standard deviation of the test accuracy in percent, and how many runs diverged (guessing)."""
+    found, lost = summary(_percent(runs).values()), sum(run.result["diverged"] for run in runs)
+    text = f"{found.mean:.2f}" + (f" ± {found.sd:.2f}" if found.count > 1 else "")
+    return text + (f"\n{lost} of {len(runs)} diverged" if lost else "")
 
 
 def at_end(runs: Sequence[Cell], name: str) -> list[float]:
