@@ -49,7 +49,7 @@ CLAIMS = (
         "A network with UAN is more accurate on shifted inputs than one with BN.", "input-shift", r"^A network with UAN"
     ),
     Claim(
-        "UAN needs no statistics taken anew to be as good as BN with such statistics.",
+        "UAN as trained is as good as BN with statistics taken anew.",
         "input-shift",
         r"^UAN as trained",
     ),
