@@ -132,6 +132,10 @@ def test_verdicts_follow_the_numbers():
     assert said([*single, *near]) == ["not supported"] * 3
     assert said([*single[:2], *better[:2]]) == ["not testable here"] * 3
     assert said([]) == ["not testable here"] * 3
+    apart = [cell(seed, distance=106.0, bent=0.4, start="narrow") for seed in range(5)]
+    found = components_report.verdicts([*single, *near, *apart])
+    assert [one.verdict for one in found] == ["not supported"] * 3 + ["supported"] * 2
+    assert [one.claim.rsplit("(", 1)[1] for one in found[1:]] == ["paper start)."] * 2 + ["narrow start)."] * 2
     lost = [cell(seed, diverged=True) for seed in range(5)]
     assert said([*single, *lost]) == ["not supported", "not testable here", "not testable here"]
 
