@@ -138,7 +138,7 @@ def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
 def _tolerates(cells: Sequence[Cell], norm: str) -> Verdict:
     claim = f"{norm.upper()} tolerates higher learning rates than no normalization"
     rule = (
-        "log10 of the largest rate at which a run arrives, minus that without a norm, paired by seed: the 95 % interval "
+        "log10 of the largest rate at which a run arrives, minus that without a norm, by seed: the 95 % interval "
         "lies above 0.25, half a step of the grid"
     )
     if not {norm, "none"} <= set(norms_of(cells)):
