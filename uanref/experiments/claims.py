@@ -63,7 +63,8 @@ CLAIMS = (
     Claim("The components of a trained UAN are distinct.", "components", r"stand apart|something else than"),
     Claim("Three components are better than one.", "components", r"^Three components"),
     Claim("In eval mode the mixture's own moments may normalize.", "inference", r"mixture's own moments"),
-    Claim("Without a separate EM fit, UAN costs less than Mixture Normalization.", "cost", r"mixture normalization"),
+    Claim("Without a separate EM fit, UAN takes less time than Mixture Normalization.", "cost", r"less time"),
+    Claim("UAN needs less memory than Mixture Normalization.", "cost", r"less memory"),
     Claim(
         "UAN is more accurate than BN and Mixture Normalization on CIFAR-10, CIFAR-100 and Tiny ImageNet.",
         why="These data are not part of this package yet; digits and Fashion-MNIST are under classification.",
