@@ -3,7 +3,7 @@
 A setting is a data set with a network: the MLP, the small CNN, and the paper's shallow CNN twice, with the norm under
 test everywhere (``shallow``) and, as in the paper, once in a network of batch normalization (``shallow-one``). All are
 trained as the paper trains its shallow CNN: AdamW with weight decay 1e-4, learning rate 0.001 or 0.005, K = 3. Each
-method gets the rate with the better mean validation accuracy, then the test data are read, for that rate alone.
+method gets the rate with the better mean validation accuracy; what is told of the test data is of that rate alone.
 
 At ``paper`` the width is the paper's, with batches of 256 and 100 epochs. CIFAR, Tiny ImageNet and DenseNet are not
 here. At ``small`` networks are narrower, batches of the 719 digits smaller and epochs fewer; the rate falls along a
