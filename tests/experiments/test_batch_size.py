@@ -103,9 +103,16 @@ def test_a_drop_starts_at_the_best_size_on_validation():
 
 def test_verdicts_of_known_drops():
     found = EXPERIMENT.verdicts(CELLS)
-    assert [v.verdict for v in found] == [SUPPORTED, NOT_SUPPORTED, SUPPORTED]
+    assert [v.verdict for v in found] == [SUPPORTED, NOT_TESTABLE, NOT_SUPPORTED, SUPPORTED]
     level = grid({"bn": (0.95, 0.96, 0.96), "uan": (0.95, 0.96, 0.96)})
-    assert [v.verdict for v in EXPERIMENT.verdicts(level)] == [NOT_SUPPORTED, NOT_SUPPORTED, NOT_TESTABLE]
+    assert [v.verdict for v in EXPERIMENT.verdicts(level)] == [NOT_SUPPORTED, NOT_TESTABLE, NOT_SUPPORTED, NOT_TESTABLE]
+
+
+def test_what_ln_loses_too_is_not_the_doing_of_bns_statistics():
+    for ln, said in ((0.60, NOT_SUPPORTED), (0.605, NOT_SUPPORTED), (0.62, SUPPORTED), (0.9, SUPPORTED)):
+        found = EXPERIMENT.verdicts(grid({"bn": (0.6, 0.96, 0.96), "ln": (ln, 0.96, 0.96)}))
+        assert [v.verdict for v in found[:2]] == [SUPPORTED, said]
+        assert "LN's" in found[1].rule
 
 
 def test_tables_fit_and_tell_who_diverged():

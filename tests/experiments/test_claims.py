@@ -30,6 +30,15 @@ def test_every_claim_has_an_experiment_or_a_reason():
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
 
 
+def test_every_claim_finds_a_verdict_of_its_experiment():
+    for claim in CLAIMS:
+        if claim.experiment:
+            said = [one.claim for one in registry.find(claim.experiment).verdicts([])]
+            found = [one for one in said if re.search(claim.counts, one)]
+            # Of no cells, classification and inference name no setting, so that they have nothing to say.
+            assert found or claim.experiment in ("classification", "inference"), claim.text
+
+
 def test_a_claim_takes_all_that_could_be_tested():
     assert judged("supported", "supported") == ("supported", "2 of 2 comparisons support it.")
     assert judged("supported", "not supported")[0] == "not supported"

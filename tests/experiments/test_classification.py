@@ -23,9 +23,18 @@ def test_every_method_of_a_setting_has_the_same_grid(scale):
     for config in plan:
         key = config["dataset"], config["model"], config["method"]
         grids.setdefault(key, set()).add((config["lr"], config["seed"]))
-    assert set(map(frozenset, grids.values())) == {frozenset((lr, seed) for lr in (0.001, 0.005) for seed in (0, 1))}
-    methods = len(classification.TINY) if scale == "tiny" else len(classification.METHODS)
-    assert len(grids) == methods * len(classification.SETTINGS[scale])
+    rates = (0.001, 0.005, 0.02) if scale == "small" else (0.001, 0.005)
+    assert set(map(frozenset, grids.values())) == {frozenset((lr, seed) for lr in rates for seed in (0, 1))}
+    chosen = classification.TINY if scale == "tiny" else classification.METHODS
+    for setting in classification.SETTINGS[scale]:
+        found = {method for *where, method in grids if where == [setting["dataset"], setting["model"]]}
+        assert found | {"in"} == {*chosen, "in"}
+        # Instance normalization needs pixels: 8 x 8 digits have one left where the shallow CNN ends.
+        images = (setting["dataset"], setting["model"]) in {
+            ("digits", "cnn"),
+            *((dataset, model) for dataset in ("fashion-small", "fashion", "mnist-5k") for model in models.MODELS[1:]),
+        }
+        assert ("in" in found) == (images and "in" in chosen)
 
 
 def test_seeds_and_settings_of_the_scales():
@@ -39,6 +48,7 @@ def test_seeds_and_settings_of_the_scales():
         ("digits", "shallow"): 10,
         ("digits", "shallow-one"): 10,
         ("fashion-small", "mlp"): 5,
+        ("fashion-small", "cnn"): 5,
     }
     for one in classification.plan("paper", None):
         asked = [one[name] for name in ("optimizer", "weight_decay", "batch_size", "components", "epochs")]
@@ -51,8 +61,8 @@ def test_seeds_and_settings_of_the_scales():
 @pytest.mark.parametrize("method", classification.METHODS)
 def test_every_method_can_be_built(method):
     norm, options = classification.METHODS[method]
-    for model in ("mlp", "shallow-one"):
-        models.build(model, norm, image_shape=(1, 8, 8), num_classes=10, width=0.125, norm_options=options)
+    for model in ("mlp", "shallow-one") if norm != "in" else ("cnn", "shallow"):
+        models.build(model, norm, image_shape=(1, 12, 12), num_classes=10, width=0.125, norm_options=options)
 
 
 @pytest.mark.parametrize("place", [0, -1])

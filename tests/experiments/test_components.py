@@ -117,7 +117,7 @@ def test_the_table_has_every_level_of_every_factor_that_was_changed():
     assert [row[0] for row in rows] == ["K 1", "K 3", "start paper", "start narrow"]
     assert rows[0][1:] == ("80.00 ± 0.00", "1", "", "", "", "0.01")
     assert rows[1][1:] == ("90.00 ± 0.00", "1", "0.5", "0.5", "2", "0.01")
-    assert rows[3][1] == "90.00\n1 of 2 diverged"
+    assert rows[3][1] == "50.00 ± 56.57\n1 of 2 diverged"
     assert max(map(len, printed([table]).splitlines())) <= 80
 
 
@@ -132,6 +132,10 @@ def test_verdicts_follow_the_numbers():
     assert said([*single, *near]) == ["not supported"] * 3
     assert said([*single[:2], *better[:2]]) == ["not testable here"] * 3
     assert said([]) == ["not testable here"] * 3
+    apart = [cell(seed, distance=106.0, bent=0.4, start="narrow") for seed in range(5)]
+    found = components_report.verdicts([*single, *near, *apart])
+    assert [one.verdict for one in found] == ["not supported"] * 3 + ["supported"] * 2
+    assert [one.claim.rsplit("(", 1)[1] for one in found[1:]] == ["paper start)."] * 2 + ["narrow start)."] * 2
     lost = [cell(seed, diverged=True) for seed in range(5)]
     assert said([*single, *lost]) == ["not supported", "not testable here", "not testable here"]
 

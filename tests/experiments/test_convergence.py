@@ -142,6 +142,11 @@ def test_tables_tell_medians_and_who_never_arrived():
     assert "0/4" in told
 
 
+def test_a_diverged_run_at_a_norms_own_rate_counts_as_guessing():
+    cells = [made("bn", 0.01, seed, "diverged" if seed == 0 else 10) for seed in range(4)]
+    assert "70.0 ± 40.0" in text(EXPERIMENT.tables(cells))  # 10, 90, 90, 90
+
+
 @pytest.mark.parametrize(
     "cells",
     [[], CELLS[:1], CELLS[:5], [c for c in CELLS if c.config["norm"] == "none"], grid({"bn": ("diverged",) * 3})],

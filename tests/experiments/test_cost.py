@@ -85,14 +85,14 @@ def test_a_device_is_waited_for_and_its_memory_counted(accelerator: Device, monk
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
-def cell(norm, seconds, seed=0, options=None, components=3, channels=64, batch=64, peak=4000):
+def cell(norm, seconds, seed=0, options=None, components=3, channels=64, batch=64, peak=2**21):
     config = {"norm": norm, "norm_options": options or {}, "seed": seed}
     config |= {"components": components, "channels": channels, "batch_size": batch, "pixels": 8, "repeats": 5}
-    result = {"parameters": 10, "kept_bytes": 1500, "input_bytes": 1000}
+    result = {"parameters": 10, "kept_bytes": 3 * 2**18, "input_bytes": 2**19}
     return Cell(config, result, {"step_seconds": seconds, "peak_bytes": peak})
 
 
-def some(mn=0.002, peak=8000):
+def some(mn=0.002, peak=2**22):
     return [
         one
         for seed in range(5)
@@ -123,6 +123,9 @@ def test_tables():
     assert ["uan-joint", "1", "3"] in rows  # against K
     assert ["uan-joint", "1", "4"] in rows  # against channels
     assert ["bn", "0.5", "0.9"] in rows  # against batch
+    assert ["uan-joint", "2", "2"] in rows  # memory against K
+    titles = [str(table.title) for table in EXPERIMENT.tables(some())]
+    assert titles[::3] == ["ms a step against K", "MiB at the peak of a step against K", "At the middle"]
     assert ["mn", "10", "1.50", "8.00", "4.04"] in rows  # at the middle
     assert ["uan em", "10", "1.50", "4.00", "2.40"] in rows
     assert EXPERIMENT.tables([]) == []
@@ -132,9 +135,9 @@ def test_tables():
 @pytest.mark.parametrize(
     ("mn", "peak", "expected"),
     [
-        (0.002, 8000, ["supported", "supported"]),
-        (0.00105, 4000, ["not supported", "not supported"]),
-        (0.0005, 4600, ["not supported", "supported"]),
+        (0.002, 2**22, ["supported", "supported"]),
+        (0.00105, 2**21, ["not supported", "not supported"]),
+        (0.0005, 1.15 * 2**21, ["not supported", "supported"]),
     ],
 )
 def test_verdicts_compare_like_with_like(mn, peak, expected):

@@ -67,13 +67,17 @@ def test_the_report_of_known_cells(tmp_path):
     assert (tmp_path / "differences.png").stat().st_size > 5000
 
 
-def test_a_diverged_run_counts_as_guessing_and_few_cells_say_nothing(tmp_path):
+def test_a_diverged_run_counts_as_guessing_is_no_pair_and_few_cells_say_nothing(tmp_path):
     cells = [cell(0, None, None), cell(1, 0.9, 0.8)]
     (table,) = inference.tables(cells)
     (row,) = zip(*(column.cells for column in table.columns), strict=True)
     assert row[1] == "50.00 ± 56.57"
-    assert row[3:] == ("-5.00", "")
-    assert "diverged, which count as guessing: 1." in str(table.caption)
+    assert row[3:] == ("-10.00", "")
+    assert "diverged, which count as guessing and are in no difference: 1." in str(table.caption)
     assert [one.verdict for one in inference.verdicts(cells)] == ["not testable here"]
+    lost = [cell(seed, None, None) for seed in range(5)]  # no difference at all must not say "as well as"
+    assert [one.verdict for one in inference.verdicts(lost)] == ["not testable here"]
+    assert inference.tables(lost)
+    assert inference.pictures(lost, tmp_path) == ["differences.png"]
     assert inference.verdicts([]) == []
     assert inference.pictures([], tmp_path) == []

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.image import imread
 
 from uanref.experiments.small_pictures import shrink
+from uanref.plots.curves import curves
 from uanref.plots.intervals import intervals
 
 
@@ -19,6 +20,16 @@ def test_a_picture_gets_smaller_and_stays_the_same(tmp_path):
     assert after.shape == before.shape
     assert np.abs(after - before).max() < 0.2  # of the range of a colour
     assert np.abs(after - before).mean() < 0.005
+
+
+def test_lines_keep_their_colours_where_bands_overlap(tmp_path):
+    path, rng = tmp_path / "x.png", np.random.default_rng(0)
+    norms = ("none", "bn", "ln", "gn", "mn", "mode", "uan", "uan-learned")
+    lines = {norm: [(x, y, y - 1, y + 1) for x, y in enumerate(rng.uniform(0, 2, 9))] for norm in norms}
+    curves({"a": lines, "b": lines}, path, x_label="x", y_label="y")
+    before = imread(path)[..., :3]
+    shrink(path)
+    assert np.abs(imread(path)[..., :3] - before).max() < 0.1
 
 
 def test_what_is_no_picture_stays(tmp_path):

@@ -42,7 +42,11 @@ def experiment(
     ] = "small",
     seeds: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=whole(1), help="how many, from 100 on (tiny: from 0); the scale's own number if left out"),
+        typer.Option(
+            metavar="N",
+            parser=whole(1),
+            help="how many, from 100 on (tiny: from 0); the scale's own number if left out",
+        ),
     ] = None,
     backend: Backend = "numpy",
     jobs: Jobs = None,

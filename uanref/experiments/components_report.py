@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -68,7 +69,8 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
             made.add_row(_label(factor, level), accuracy(runs), *ends)
         made.add_section()
     made.caption = Text(
-        "Accuracy: mean ± sd over the seeds. The rest: mean over seeds, layers and channels after the last epoch. "
+        "Accuracy: mean ± sd over the seeds; a diverged run counts as guessing. The rest, without diverged runs: mean "
+        "over seeds, layers and channels after the last epoch. "
         f"live: components with more than {100 * LIVE:g} % of the samples; entropy: of the posterior, by log K; "
         "distance: of two means, in standard deviations; ratio: of two variances; "
         "bent: 1 - R² of a line through a layer's outputs over its inputs, 0 for BN times a constant."
@@ -77,12 +79,10 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
 
 
 def accuracy(runs: Sequence[Cell]) -> str:
-    """Return mean and standard deviation of the test accuracy in percent, and how many runs diverged."""
-    found = summary(100 * run.result["test_accuracy"] for run in runs if run.result["test_accuracy"] is not None)
-    text = f"{found.mean:.2f}" if found.count else ""
-    text += f" ± {found.sd:.2f}" if found.count > 1 else ""
-    lost = len(runs) - found.count
-    return "\n".join(filter(None, [text, f"{lost} of {len(runs)} diverged" if lost else ""]))
+    """Return mean and standard deviation of the test accuracy in percent, and how many runs diverged (guessing)."""
+    found, lost = summary(_percent(runs).values()), sum(run.result["diverged"] for run in runs)
+    text = f"{found.mean:.2f}" + (f" ± {found.sd:.2f}" if found.count > 1 else "")
+    return text + (f"\n{lost} of {len(runs)} diverged" if lost else "")
 
 
 def at_end(runs: Sequence[Cell], name: str) -> list[float]:
@@ -156,34 +156,40 @@ def _points(runs: Sequence[Cell], name: str) -> list[tuple[float, float, float, 
 
 
 def verdicts(cells: Sequence[Cell]) -> list[Verdict]:
-    """Judge three claims on the base; the margins were stated before the runs.
+    """Judge the base's accuracy, and for every start whether the components stand apart and the layer is no BN.
 
-    Accuracy: 0.5 percentage points between K = 3 and K = 1. Distance: 2 standard deviations, below which two equal
-    Gaussians of equal weight make a single hump. Bent: 0.05, a twentieth of the output's variance.
+    The margins were stated before the runs. Accuracy: 0.5 percentage points between K = 3 and K = 1. Distance: 2
+    standard deviations, below which two equal Gaussians of equal weight make a single hump. Bent: 0.05, a twentieth of
+    the output's variance.
     """
     by_level = levels(cells).get("components", {})
     base, single = by_level.get(LEVELS["components"], []), by_level.get(1, [])
-    zeros = {run.config["seed"]: 0.0 for run in base}
+    by_start = levels(cells).get("start", {LEVELS["start"]: base})
+    accurate = judge(
+        "Three components are more accurate than one, which is batch normalization.",
+        f"The 95 % interval of the paired difference of test accuracies lies above {ACCURACY_MARGIN:g} "
+        "percentage points.",
+        paired(_percent(base), _percent(single)),
+        ACCURACY_MARGIN,
+    )
+    return [accurate, *itertools.chain.from_iterable(_distinct(start, runs) for start, runs in by_start.items())]
+
+
+def _distinct(start: str, runs: Sequence[Cell]) -> list[Verdict]:
+    zeros = {run.config["seed"]: 0.0 for run in runs}
     return [
         judge(
-            "Three components are more accurate than one, which is batch normalization.",
-            f"The 95 % interval of the paired difference of test accuracies lies above {ACCURACY_MARGIN:g} "
-            "percentage points.",
-            paired(_percent(base), _percent(single)),
-            ACCURACY_MARGIN,
-        ),
-        judge(
-            "The components of a trained UAN stand apart.",
+            f"The components of a trained UAN stand apart ({start} start).",
             f"The 95 % interval of the mean distance of two components lies above {APART_MARGIN:g} standard "
             "deviations: nearer ones make a single hump.",
-            paired(_ends(base, "distance"), zeros),
+            paired(_ends(runs, "distance"), zeros),
             APART_MARGIN,
         ),
         judge(
-            "A trained UAN layer computes something else than batch normalization times a constant.",
+            f"A trained UAN layer computes something else than batch normalization times a constant ({start} start).",
             f"The 95 % interval of bent, the part of the output's variance that no multiple of BN explains, lies above "
             f"{BENT_MARGIN:g}.",
-            paired(_ends(base, "bent"), zeros),
+            paired(_ends(runs, "bent"), zeros),
             BENT_MARGIN,
         ),
     ]

@@ -15,8 +15,9 @@ being the gradient of update t, of its batch and of the weights as they were the
 entries. *logits* is what the authors' public code computes: after each epoch, in train mode, on one fresh batch, the
 gradient of the sum of all logits z with respect to each weight, and the variance *over the entries* of that gradient.
 It knows no labels, and it is not a variance over batches. *noise* is the share of the deviations in the squares,
-between 0 and 1: the first two depend on the scale of the weights and of the logits, which norms change, and this one
-does not. The probe of the logits works on a copy, so that running statistics stay what training made them.
+between 0 and 1, about 1 - 1/T of gradients that share nothing: the first two depend on the scale of the weights and of
+the logits, which norms change, and this one does not. The probe of the logits works on a copy, so that running
+statistics stay what training made them.
 
 A run is summed up by log10 of a measure's maximum, or mean, over the layers, averaged over the epochs; of *noise* by
 the number itself. All norms have one learning rate. A run that diverged has no numbers and drops out of the pairs; a

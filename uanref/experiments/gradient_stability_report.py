@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from uanref.experiments.experiment import Cell
-from uanref.experiments.statistics import Paired, paired, summary
+from uanref.experiments.statistics import Paired, counted, paired, summary
 from uanref.experiments.verdicts import NOT_TESTABLE, Verdict, judge
 
 MEASURES = {
@@ -21,6 +21,7 @@ MEASURES = {
 }
 MARGIN = 0.1  # decades: a factor of 1.26
 SMALLEST = 1e-30  # what a gradient of 0 counts as, whose logarithm there is not
+CLASSES = 10
 PAIRS = (("uan", "bn"), ("uan", "none"), ("uan-learned", "bn"), ("bn", "none"))
 
 
@@ -54,7 +55,7 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
     made = Table(
         title="Gradients over training: log10 of the variance, mean and sd",
         caption="max, mean: over the layers. noise: in [0, 1], mean over the layers. "
-        "A difference of 0.3 is a factor of 2.",
+        "A difference of 0.3 is a factor of 2. A diverged run counts as guessing, and has no variances.",
     )
     made.add_column("norm")
     headings = {
@@ -72,8 +73,8 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
             level = summary(levels(cells, norm, measure, over).values())
             shown.append(_told(level.mean, level.sd))
         runs = [cell.result for cell in cells if cell.config["norm"] == norm]
-        scored = summary(100 * run["test_accuracy"] for run in runs if not run["diverged"])
-        lost = len(runs) - scored.count
+        scored = summary(100 * counted(run["test_accuracy"], CLASSES) for run in runs)
+        lost = sum(run["diverged"] for run in runs)
         made.add_row(norm, *shown, _told(scored.mean, scored.sd, 1) + (f"\n{lost} div." if lost else ""))
     return [made, _ratios(cells)]
 

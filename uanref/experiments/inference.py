@@ -89,8 +89,13 @@ def methods(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def difference(runs: Sequence[Cell]) -> Paired:
-    """Return what mixture minus running says, in percentage points of test accuracy."""
-    return paired(*({run.config["seed"]: _percent(run, inference) for run in runs} for inference in INFERENCES[::-1]))
+    """Return what mixture minus running says, in percentage points of test accuracy.
+
+    A run that diverged is no pair: both of its accuracies are that of guessing, and a difference of 0 would speak for
+    the claim.
+    """
+    alive = [run for run in runs if not run.result["diverged"]]
+    return paired(*({run.config["seed"]: _percent(run, inference) for run in alive} for inference in INFERENCES[::-1]))
 
 
 def _percent(run: Cell, inference: str) -> float:
@@ -111,14 +116,15 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
         made.add_row(
             name,
             *(f"{one.mean:.2f} ± {one.sd:.2f}" if one.count > 1 else f"{one.mean:.2f}" for one in accuracies),
-            f"{pair.mean:+.2f}",
+            f"{pair.mean:+.2f}" if pair.count else "",
             f"{pair.low:+.2f} to {pair.high:+.2f}" if pair.count >= FEWEST else "",
         )
     text = (
         "Test accuracy of the same networks in eval mode, normalized with running moments or with the mixture's own: "
         "mean ± sd over the seeds; difference: mixture minus running, percentage points."
     )
-    made.caption = Text(text + (f" Runs that diverged, which count as guessing: {lost}." if lost else ""))
+    told = f" Runs that diverged, which count as guessing and are in no difference: {lost}." if lost else ""
+    made.caption = Text(text + told)
     return [made]
 
 

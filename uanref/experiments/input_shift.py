@@ -101,8 +101,9 @@ def compute(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
         accuracy = {name: trial.accuracy(target) for name, target in targets.items()}
     validation = None if trial.diverged else trial.accuracy(splits.validation)
     if has_moments(config):
-        anew = dict.fromkeys(targets)
+        anew, trained = dict.fromkeys(targets), trial.model.state_dict()
         for name, target in targets.items() if not trial.diverged else ():
+            trial.model.load_state_dict(trained)  # what one target moved is none of the next one's
             adapt(trial.model, target)
             anew[name] = trial.accuracy(target)
     return {

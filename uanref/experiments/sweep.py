@@ -49,8 +49,8 @@ class Outcome:
 
 
 FIRST_SEED = {"tiny": 0, "small": 100, "paper": 100}
-"""By scale. Epochs, grids and some margins were settled on tries with seeds below 100: a verdict is on seeds that nobody
-has looked at before (this project's choice)."""
+"""By scale. Epochs, grids and some margins were settled on tries with seeds below 100: a verdict is on seeds that
+nobody has looked at before (this project's choice)."""
 
 
 def plan(experiment: Experiment, scale: str, seeds: int | None = None, backend_name: str = "numpy") -> list[Config]:
