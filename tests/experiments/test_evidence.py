@@ -278,7 +278,7 @@ def test_the_committed_page_is_what_the_committed_cells_give(tmp_path, monkeypat
     monkeypatch.undo()  # the real experiments
     kept = sorted((ROOT / "docs" / "evidence").glob("*.json"))
     found = collect.read(kept)
-    by_name = {name: group for (name, _), group in found.groups.items()}
+    by_name = {group.experiment: cells for group, cells in found.groups.items()}
     assert list(by_name) == [path.stem for path in sorted(kept, key=lambda path: registry.NAMES.index(path.stem))]
     assert evidence.write_page(by_name, tmp_path / "evidence.md", COMMAND) == []
     assert (tmp_path / "evidence.md").read_text() == page.read_text()

@@ -25,7 +25,7 @@ def test_every_experiment_runs_at_the_smallest_scale(name, tmp_path, capsys):
     assert (code, err) == (0, "")
 
     experiment = registry.find(name)
-    found = collect.read([tmp_path]).groups[name, "tiny"]
+    found = collect.read([tmp_path]).groups[name, "tiny", "numpy"]
     assert [cell.config for cell in found] == sweep.plan(experiment, "tiny")
     for cell in found:
         assert {"seconds", "versions", "host", "date"} <= cell.measured.keys()
