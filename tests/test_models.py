@@ -176,7 +176,7 @@ def test_norm_options_reach_the_norm_under_test_and_no_other():
 @pytest.mark.parametrize(
     ("norm", "options", "text"),
     [
-        ("uan", {"k": 3}, "norm 'uan' has no option 'k': it takes posterior, statistics, update, start, "),
+        ("uan", {"k": 3}, "norm 'uan' has no option 'k': it takes posterior, prior, statistics, "),
         ("uan-learned", {"statistics": "batch"}, "norm 'uan-learned' has no option 'statistics': it takes posterior, "),
         ("bn", {"num_features": 3}, "norm 'bn' has no option 'num_features': it takes eps, momentum, affine$"),
         ("none", {"eps": 0.1}, "norm 'none' has no option 'eps': it takes none$"),

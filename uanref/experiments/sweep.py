@@ -164,6 +164,7 @@ def computed(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; nothing of this cell is kept.
+        ValueError: ``function`` returns what JSON has no form for.
     """
     measuring = Measuring()
     limits = threadpoolctl.threadpool_limits(1, user_api="blas")
