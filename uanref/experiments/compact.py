@@ -92,7 +92,7 @@ def read_compact(path: Path) -> list[Cell]:
     """Return the cells of a file that somebody may have edited.
 
     Raises:
-        CheckpointError, ValueError, OSError: it is damaged, or something else; the sentence lacks its subject, the file.
+        CheckpointError, ValueError, OSError: it is damaged, or something else; the sentence lacks its subject.
     """
     content = files.read_json(path, LARGEST)
     try:
