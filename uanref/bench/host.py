@@ -40,14 +40,14 @@ def blas() -> str:
 def blas_advice() -> str:
     """Say that OpenBLAS takes code for older processors than this one, if it does; else nothing.
 
-    It chooses by the processor's name, and takes a common older one where it does not know the name.
+    It chooses by the processor, or by ``OPENBLAS_CORETYPE`` where the environment has one.
     """
     found = blas()
     if not found.startswith("openblas") or not found.endswith((" for Haswell", " for Zen")) or not _has_avx512():
         return ""
     return (
-        f"NumPy's BLAS ({found}) leaves this processor's AVX-512 unused: with OPENBLAS_CORETYPE=SkylakeX in the "
-        "environment products are faster."
+        f"NumPy's BLAS ({found}) leaves this processor's AVX-512 unused: without OPENBLAS_CORETYPE in the "
+        "environment, or with OPENBLAS_CORETYPE=SkylakeX, products are faster."
     )
 
 

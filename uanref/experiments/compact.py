@@ -2,8 +2,8 @@
 
 The file is JSON: ``format``, ``experiment``, ``scale``; ``config`` and ``measured``, what all cells have in common;
 ``numbers``, those that lists repeat; ``cells``, one a line, with what is left of ``config``, ``result`` and
-``measured``. A list of numbers that are all among ``numbers`` is written ``{"#": [places]}``. Nothing is rounded: what
-is read is what was written, bit for bit.
+``measured``. A list of numbers that are all among ``numbers`` is written ``{"#": [places]}``. What is read
+is what was written, bit for bit, but for a clock's digits below a microsecond.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def compacted(cells: Sequence[Cell]) -> bytes:
             {
                 "config": _without(cell.config, config),
                 "result": _packed(cell.result, places),
-                "measured": _without(cell.measured, measured),
+                "measured": _timed(_without(cell.measured, measured)),
             }
         )
         for cell in cells
@@ -86,6 +86,14 @@ def compacted(cells: Sequence[Cell]) -> bytes:
             f"({MOST_CELLS} cells, {LARGEST} bytes): keep the cells themselves"
         )
     return content
+
+
+def _timed(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured, without the digits of a clock below a microsecond, which are noise."""
+    return {
+        name: round(value, 6) if name in ("seconds", "cpu_seconds") and isinstance(value, float) else value
+        for name, value in measured.items()
+    }
 
 
 def read_compact(path: Path) -> list[Cell]:
