@@ -60,6 +60,9 @@ def bench(
         bool,
         typer.Option("--profile", help="tell where the time goes and what is the least it could be, beside PyTorch"),
     ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="measure the peak memory of a pass beside PyTorch's, in fresh processes")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=path, help="draw the sweep into this PNG file")
     ] = None,
@@ -89,6 +92,14 @@ def bench(
     require(backend)
     from uanref import files
 
+    if memory:
+        other = {"--against": against, "--versions": versions, "--sweep": sweep or None, "--out": out, "--json": json}
+        other |= {"--profile": profile or None, "--from": source, "--backend": None if backend == "numpy" else backend}
+        _refuse("--memory is of our faster versions on the host, beside PyTorch", other)
+        from uanref.cli import bench_memory
+
+        bench_memory.run(names, threads, page, quiet)
+        return
     if profile:
         other = {"--against": against, "--versions": versions, "--sweep": sweep or None, "--out": out}
         other |= {"--backend": None if backend == "numpy" else backend}
