@@ -31,7 +31,9 @@ def commands() -> list[tuple[str, str]]:
         name = str(path.relative_to(ROOT))
         if name != "tests/test_hints.py" and not any(name.startswith(repair) for repair in REPAIRS):
             text = path.read_text("utf-8").replace("\\", "")
-            found += [(name, each) for each in re.findall(r"pip install +((?:-\S+ +)*(?:\"[^\"\n]+\"|[\w.\[\]-]+))", text)]
+            found += [
+                (name, each) for each in re.findall(r"pip install +((?:-\S+ +)*(?:\"[^\"\n]+\"|[\w.\[\]-]+))", text)
+            ]
     return found
 
 
