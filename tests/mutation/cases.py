@@ -325,10 +325,18 @@ def forget() -> None:
 
 
 def _poisoned(empty: Any) -> Callable[..., Array]:
-    """Return an ``empty`` whose arrays hold NaN: memory that still holds the right result must not hide a slip."""
+    """Return an ``empty`` whose arrays hold NaN: memory that still holds the right result must not hide a slip.
+
+    They begin 16 bytes behind a cache line, as most of malloc's do: whether a slip in the code that looks for the next
+    line is seen must not depend on where an array happens to lie.
+    """
 
     def poisoned(shape: Any, dtype: Any = float, **options: Any) -> Array:
         made: Array = empty(shape, dtype=dtype, **options)
+        if made.dtype.kind in "fc" and not options:
+            room = empty(made.nbytes + 64, dtype="u1")
+            start = (16 - room.ctypes.data) % 64
+            made = room[start : start + made.nbytes].view(made.dtype).reshape(made.shape)
         if made.dtype.kind in "fc":
             made.fill(np.nan)
         return made

@@ -279,10 +279,16 @@ def load_equivalent(path: Path = EQUIVALENT) -> dict[str, str]:
     return listed
 
 
-def listed_for(targets: Iterable[Target], equivalent: dict[str, str], only: str = "") -> dict[str, str]:
-    """Return the part of a list that concerns some functions."""
+def listed_for(
+    targets: Iterable[Target], equivalent: dict[str, str], only: str = "", single: bool = False
+) -> dict[str, str]:
+    """Return the part of a list that concerns some functions; faults in float32 alone with ``single``, their gate's."""
     names = {str(target) for target in targets if only in str(target)}
-    return {slip: reason for slip, reason in equivalent.items() if ": ".join(slip.split(": ", 2)[:2]) in names}
+    return {
+        slip: reason
+        for slip, reason in equivalent.items()
+        if ": ".join(slip.split(": ", 2)[:2]) in names and (single or not slip.endswith(" in float32"))
+    }
 
 
 def check_list(outcomes: list[Outcome], listed: dict[str, str], whole: bool) -> list[str]:

@@ -206,5 +206,5 @@ def run(only: str = "", processes: int = 1, every: int = 1, turn: int = 0) -> Ve
             parts = list(pool.map(examine_all, *zip(*work, strict=True)))
     outcomes = [outcome for part in parts for outcome in part]
     equivalent = gate.load_equivalent()
-    listed = gate.listed_for(gate.plan().targets, equivalent, only)
+    listed = gate.listed_for(gate.plan().targets, equivalent, only, single=True)
     return Verdict(outcomes, equivalent, gate.check_list(outcomes, listed, whole=False))
