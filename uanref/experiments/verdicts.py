@@ -15,7 +15,8 @@ class Verdict:
 
     Attributes:
         claim: the claim, in one sentence.
-        rule: what was to be seen for "supported", with the margin, in one sentence; fixed before the runs.
+        rule: what was to be seen for "supported", with the margin, in one sentence; fixed before the runs,
+            but where ``docs/experiments.md`` says otherwise.
         verdict: one of :data:`VERDICTS`.
         because: the numbers behind it, in one sentence.
     """
