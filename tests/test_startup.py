@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from support.heavy import slow
 
 import uanref
 from uanref import startup
-from uanref.cli import main
+from uanref.cli import entry, main
 from uanref.verify import check
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -147,3 +148,17 @@ def test_files_in_the_working_folder_are_not_imported(way, commands, tmp_path):
         (tmp_path / f"{name}.py").write_text("raise SystemError('not the one that was meant')", encoding="utf-8")
     done = run([*commands[way], "--version"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (15, 143, "terminated")])
+def test_a_signal_that_another_library_turned_into_a_failure_is_a_signal(number, code, word, monkeypatch, capsys):
+    """Matplotlib's compiled code did: "Invalid bounding box" in the place of KeyboardInterrupt."""
+
+    def fails(arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        return 1, "activations.png could not be drawn"
+
+    monkeypatch.setattr(entry, "_run", fails)
+    assert entry.main([]) == code
+    assert capsys.readouterr().err == f"uanref: {word}; activations.png could not be drawn\n"

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code, message = _outcome(arguments)
     except KeyboardInterrupt:  # while an outcome was put into words
         code, message = CODES[signal.SIGINT], WORDS[signal.SIGINT]
+    if code == 1 and came:  # compiled code, Matplotlib's say, made an error of its own of the signal
+        code, message = CODES[signal.SIGINT], f"{WORDS[signal.SIGINT]}; {message}"
     if code == CODES[signal.SIGINT] and signal.SIGTERM in came:
         code, message = CODES[signal.SIGTERM], message.replace(WORDS[signal.SIGINT], WORDS[signal.SIGTERM], 1)
     if message := message.strip():
