@@ -137,8 +137,9 @@ class Derivation:
 
         Args:
             inputs: by name, each of its axes' sizes; :meth:`example` if None.
-            upstream: dL/d(output), of the output's shape; standard normal from ``seed`` if None. (With ones, many
-                mistakes cannot be seen: batch normalization's dx is then 0.)
+            upstream: dL/d(output), of the output's shape. If None, 1 for an output that is a single number, a loss,
+                else standard normal from ``seed``. (With ones, many mistakes cannot be seen: batch normalization's
+                dx is then 0.)
             seed: of the upstream gradient, and of the example.
             steps: replacements by name, for planted mistakes (:mod:`uanref.derivations.mistakes`).
             numerical: whether to compute the numerical gradients.

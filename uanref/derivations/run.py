@@ -43,7 +43,8 @@ def run(
         values = derivation.forward(values, sizes)
     shape = tuple(sizes[axis] for axis in derivation.output.axes)
     if upstream is None:
-        upstream = np.random.default_rng([seed, 1]).standard_normal(shape)
+        # A single number is a loss: dL/dL = 1. Else ones would hide mistakes.
+        upstream = np.random.default_rng([seed, 1]).standard_normal(shape) if shape else np.ones(shape)
     upstream = np.asarray(upstream)
     if upstream.dtype.kind not in "fiu" or upstream.shape != shape:
         raise ValueError(

@@ -16,9 +16,9 @@ p = softmax(z, "c")
 N = count("n")
 
 
-def _distributions(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draw positive rows that sum to 1."""
-    rows: Array = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
+def _labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draw a label per sample, as rows with a single 1."""
+    rows: Array = np.eye(shape[-1])[rng.integers(shape[-1], size=shape[:-1])]
     return rows
 
 
@@ -34,7 +34,7 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
     sizes={"n": 3, "c": 4},
     inputs=(
         Input("z", "z", ("n", "c"), "logits"),
-        Input("t", "t", ("n", "c"), "target distributions: rows that sum to 1", _distributions, constant=True),
+        Input("t", "t", ("n", "c"), "targets: rows that sum to 1, here one-hot labels", _labels, constant=True),
     ),
     steps=(
         Step(

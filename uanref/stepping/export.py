@@ -9,6 +9,7 @@ import numpy as np
 from uanref.backend import Array
 from uanref.derivations import Derivation, Input, Local, Node, Step, Trace
 from uanref.stepping.mathml import mathml
+from uanref.stepping.road import road, stand_in, with_loss
 from uanref.stepping.unicode import equation, local_equation, symbol, text
 
 
@@ -23,8 +24,10 @@ def exported(trace: Trace) -> dict[str, Any]:
         has ``equation`` (MathML) and ``text`` (Unicode), ``source``, ``file``, ``line``, ``inputs``, ``forward`` (an
         expression as nested lists, :meth:`~uanref.derivations.expressions.Expression.as_list`) and ``backward``: per
         input name ``equation``, ``text`` and ``expression``. ``output`` names the last step, ``upstream`` is its
-        gradient, and ``collapse`` lists per value ``name`` its ``lines``: ``equation``, ``text``, ``why`` and
-        ``expression``.
+        gradient, ``road`` lists the stops of :func:`~uanref.stepping.road.road`, each ``node`` and ``phase``,
+        ``loss`` is the stand-in of :func:`~uanref.stepping.road.stand_in` (``math``, ``equation``, ``text``,
+        ``meaning``, ``forward``, ``backward``) or None, and ``collapse`` lists per value ``name`` its ``lines``:
+        ``equation``, ``text``, ``why`` and ``expression``.
     """
     derivation = trace.derivation
     return {
@@ -37,6 +40,8 @@ def exported(trace: Trace) -> dict[str, Any]:
         "nodes": [_node(node, derivation) for node in trace.nodes.values()],
         "output": derivation.output.name,
         "upstream": trace.upstream.tolist(),
+        "road": [{"node": stop.node, "phase": stop.phase} for stop in road(derivation)],
+        "loss": _loss(derivation),
         "collapse": [
             {
                 "name": collapse.name,
@@ -52,6 +57,25 @@ def exported(trace: Trace) -> dict[str, Any]:
             }
             for collapse in derivation.collapse
         ],
+    }
+
+
+def _loss(derivation: Derivation) -> dict[str, Any] | None:
+    loss = stand_in(derivation)
+    if loss is None:
+        return None
+    told = with_loss(derivation, loss)
+    (local,) = loss.backward.values()
+    return {
+        "name": loss.name,
+        "symbol": symbol(loss),
+        "math": mathml(loss.symbol, display="inline"),
+        "equation": mathml(loss.equation),
+        "text": equation(loss, told),
+        "meaning": loss.meaning,
+        "source": loss.source,
+        "forward": loss.forward.as_list(),
+        "backward": {derivation.output.name: _local(loss, derivation.output.name, local, told)},
     }
 
 
