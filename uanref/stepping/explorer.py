@@ -36,9 +36,13 @@ SCRIPTS = (
     "quiz.js",
     "mistakes.js",
     "collapse.js",
+    "plot.js",
+    "channel.js",
     "mixture.js",
     "explorer.js",
 )
+
+STYLES = ("page.css", "mixture.css")
 
 
 def page(
@@ -77,7 +81,7 @@ def page(
         summary=escape(derivation.summary),
         layer=_layer(derivation),
         verdict=escape(_verdict(trace)),
-        css=(folder / "page.css").read_text("utf-8"),
+        css="".join((folder / name).read_text("utf-8") for name in STYLES),
         graph=graph(told, layout(derivation)),
         nodes=nodes_table(told),
         data=embedded(data),
