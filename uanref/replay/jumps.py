@@ -1,0 +1,68 @@
+"""The explorer's pages that a replay carries, to step through one of its moments.
+
+A page of the explorer is mostly scripts and styles, which all have in common: these are kept once, and the page's own
+scripts put a page together when it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from uanref.derivations import find
+from uanref.replay.moments import components, derivation_of, inputs
+from uanref.stepping import explorer
+from uanref.training.recording import NormRecording, Recording
+
+_STYLE = re.compile(r"(?<=<style>).*?(?=</style>)", re.DOTALL)
+_SCRIPT = re.compile(r"(?<=<script>).*?(?=</script>)", re.DOTALL)
+PLACE = "\ue000{}\ue000"
+"""What stands in a page's text for one of the common texts: a character that no page has, the text's number, again."""
+
+
+@dataclass
+class Jumps:
+    """Pages of the explorer in pieces.
+
+    Attributes:
+        texts: what the pages have in common, once each.
+        pages: by :func:`key`, a page's text with places for ``texts``.
+        styles, scripts: which of ``texts`` are what; the policy of a page that shows them has to allow them.
+    """
+
+    texts: list[str]
+    pages: dict[str, str]
+    styles: list[str]
+    scripts: list[str]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return what the replay's scripts need."""
+        return {"texts": self.texts, "pages": self.pages}
+
+
+def key(layer: NormRecording) -> str | None:
+    """Return which page a layer's moments are stepped through on; None where it has no derivation."""
+    name = derivation_of(layer)
+    return None if name is None else f"{name} {layer.samples.shape[1]} {components(layer)}"
+
+
+def jumps(recordings: Sequence[Recording]) -> Jumps:
+    """Return the pages that the layers of the recordings need, made of the last moment of the first such layer."""
+    made = Jumps([], {}, [], [])
+    for layer in (layer for one in recordings for layer in one.layers):
+        name, place = derivation_of(layer), key(layer)
+        if name is None or place is None or place in made.pages:
+            continue
+        page = explorer.page(find(name), inputs(layer, len(layer.samples) - 1, 0))
+        page = _STYLE.sub(lambda found: _shared(made, made.styles, found[0]), page)
+        made.pages[place] = _SCRIPT.sub(lambda found: _shared(made, made.scripts, found[0]), page)
+    return made
+
+
+def _shared(made: Jumps, kind: list[str], text: str) -> str:
+    if text not in made.texts:
+        made.texts.append(text)
+        kind.append(text)
+    return PLACE.format(made.texts.index(text))
