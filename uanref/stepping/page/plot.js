@@ -11,8 +11,8 @@ const plot = (() => {
 
   const color = (k) => `k${(k % COLORS) + 1}`;
 
-  // An x axis: `domain` in numbers, `width` in pixels. `format` writes the numbers beside the axes.
-  function axis({ domain, width, left = LEFT, right = RIGHT, format = number }) {
+  // An x axis: `domain` in numbers, `width` in pixels. `format` writes the numbers beside a panel; at most `many` marks.
+  function axis({ domain, width, left = LEFT, right = RIGHT, format = number, many = 10 }) {
     const [low, high] = domain;
     const inner = width - left - right;
     const at = (x) => left + ((x - low) / (high - low)) * inner;
@@ -26,7 +26,7 @@ const plot = (() => {
         svg("text", { class: "title", x: left, y: top - 7 }, title),
         svg("path", { class: "axis", d: `M${left} ${top}V${top + height}H${width - right}` }),
         ...ticks.map((y) => svg("text", { x: left - 4, y: up(y) + 4, "text-anchor": "end" }, format(y))),
-        ...marks(domain).flatMap((x) => [
+        ...marks(domain, many).flatMap((x) => [
           svg("path", { class: "axis", d: `M${at(x)} ${top + height}v4` }),
           xLabels && svg("text", { x: at(x), y: top + height + 15, "text-anchor": "middle" }, number(x)),
         ]).filter(Boolean),
@@ -45,11 +45,12 @@ const plot = (() => {
     return { at, xAt, path, panel, bars, rug, dots, curve, width, left, right };
   }
 
-  function marks([low, high]) {
+  // Round numbers in the domain, `many` at most, however far an edited entry lies.
+  function marks([low, high], many = 10) {
     const wide = high - low;
-    const ten = 10 ** Math.floor(Math.log10(wide)); // at most ten marks, however far an edited entry lies
-    const rough = wide > 60 || wide < 3;
-    const every = rough ? [1, 2, 5, 10].map((n) => (n * ten) / 5).find((n) => wide / n <= 10) : wide > 14 ? 5 : wide > 8 ? 2 : 1;
+    const ten = 10 ** Math.floor(Math.log10(wide));
+    const rough = wide > 60 || wide < 3 || many < 10;
+    const every = rough ? [1, 2, 5, 10].map((n) => (n * ten) / 5).find((n) => wide / n <= many) : wide > 14 ? 5 : wide > 8 ? 2 : 1;
     const found = [];
     for (let n = Math.ceil(low / every); n <= high / every; ++n) found.push(n * every);
     return found;
