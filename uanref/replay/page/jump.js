@@ -34,7 +34,8 @@ const jump = (() => {
 
     // where: what the frame shows, in words.
     function open(layer, t, c, where) {
-      told.textContent = `${where}: its ${layer.samples[t].length} activations, normalized by themselves, so the moments are theirs and not the whole batch's.`;
+      told.textContent = `${where}: its ${layer.samples[t].length} activations, normalized by themselves, so the moments are theirs and not the whole batch's.` +
+        (layer.kind === "MixtureNorm" ? " The layer fits its mixture by EM: there the way back ends at the fit." : "");
       frame.title = where;
       frame.srcdoc = text(pages, layer.page, { inputs: inputs(layer, t, c), node: null, phase: "forward" });
       dialog.showModal();

@@ -4,7 +4,7 @@
 
 const picture = (() => {
   const { el, svg, number } = dom;
-  const HEIGHTS = { full: [178, 58, 116], short: [140, 46, 84] };
+  const HEIGHTS = { full: [178, 58, 116], short: [138, 44, 84] };
   const MODES = {
     sample: "Each image is normalized by itself here, so y is no function of this channel's x alone.",
     joint: "One posterior serves all channels here, so y is no function of this channel's x alone.",
@@ -70,11 +70,19 @@ const picture = (() => {
       `batch normalization's Gaussian: mean ${number(layer.mean)}, variance ${number(layer.variance)}`].join("; ");
   }
 
+  // What the mixtures of some layers do not do, a sentence each.
+  const HONEST = {
+    trained: "The mixture is not fitted to the histogram: like every weight, it is trained for the loss, and may lie beside its activations.",
+    fitted: "The mixture of MixtureNorm is fitted to the batch by EM and gets no gradient of the loss.",
+  };
+  const honest = (layers) => [...new Set(layers.filter((layer) => layer?.priorLogits)
+    .map((layer) => (layer.kind === "MixtureNorm" ? HONEST.fitted : HONEST.trained)))];
+
   const why = (layer) => (layer.derivation ? "" : MODES[layer.mode]);
 
   const KEY = [["area", "activations of the batch"], ["total", "mixture"], ["curve k1", "its components, by colour"],
-    ["single", "batch normalization: one Gaussian; its x → y"], ["rug", "eight activations"]];
+    ["single", "batch normalization: one Gaussian, and its x → y"], ["rug", "eight activations"]];
   const legend = () => el("div", { class: "legend" }, plot.legend(KEY));
 
-  return { create, legend, why };
+  return { create, legend, why, honest };
 })();

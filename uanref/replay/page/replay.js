@@ -38,7 +38,8 @@ const replay = (() => {
   // --- one column a run ---
 
   const columns = runs.map((run, i) => {
-    const stepping = el("button", { type: "button", class: "step-through", onclick: () => through(i) }, "Step through this moment");
+    const stepping = el("button", { type: "button", class: "step-through", title: "Step through this moment", onclick: () => through(i) },
+      "Step through", el("span", { class: "word" }, " this moment"));
     const place = el("div", { class: "drawing" });
     const stopped = el("p", { class: "stopped", hidden: true });
     const why = el("p", { class: "small why", hidden: true });
@@ -84,8 +85,10 @@ const replay = (() => {
       drawing.draw(film, frame, { mean: layer.mean[t][c], variance: layer.variance[t][c] }, `${run.title}, step ${run.steps[t]}`);
       return { title: run.title, run, layer, c, t, frame };
     });
+    byId("honest").replaceChildren(...picture.honest(film.views.map((view) => view?.layer)).map((told) => el("p", {}, told)));
     const epoch = time.step / Math.max(...runs.map((run) => run.stepsPerEpoch));
-    byId("position").textContent = `step ${time.step} of ${time.steps[time.steps.length - 1]}, epoch ${number(Number(epoch.toFixed(1)))}`;
+    const told = `step ${time.step} of ${time.steps[time.steps.length - 1]}`;
+    byId("position").textContent = short ? told : `${told}, epoch ${number(Number(epoch.toFixed(1)))}`;
     byId("time").value = String(time.at);
     byId("time").setAttribute("aria-valuetext", byId("position").textContent);
     graphs?.update();

@@ -35,9 +35,7 @@ def layer(name, kind, moments=12, channels=(0, 5), seed=0, **changes):
     low, high = batch.min(axis=1), batch.max(axis=1)
     counts = np.stack(
         [
-            np.stack(
-                [np.histogram(batch[t, :, c], BINS, (low[t, c], high[t, c]))[0] for c in range(C)]
-            )
+            np.stack([np.histogram(batch[t, :, c], BINS, (low[t, c], high[t, c]))[0] for c in range(C)])
             for t in range(moments)
         ]
     )
@@ -63,7 +61,10 @@ def layer(name, kind, moments=12, channels=(0, 5), seed=0, **changes):
         made["prior_logits"] = way * np.array([0.8, 0.2, -1.0])[None, :, None] * np.ones((1, K, C))
         made["component_mean"] = np.array([-0.5, 0.6, 1.5])[None, :, None] * (1 + way) * np.ones((1, K, C))
         made["raw_variance"] = np.array([-0.8, 0.1, 0.9])[None, :, None] * (1 - 0.4 * way) * np.ones((1, K, C))
-        moments_of = [weighted(batch[t], *(made[p][t] for p in ("prior_logits", "component_mean", "raw_variance"))) for t in range(moments)]
+        moments_of = [
+            weighted(batch[t], *(made[p][t] for p in ("prior_logits", "component_mean", "raw_variance")))
+            for t in range(moments)
+        ]
         made["moment_mean"], made["moment_variance"] = (np.stack(part) for part in zip(*moments_of, strict=True))
     for part, value in made.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
