@@ -152,15 +152,20 @@ def look(place: Place, x: Array, which: slice) -> dict[str, Array]:
         which: of its channels.
 
     Returns:
-        ``values (C, n)``, ``samples (C, E)``, ``mean`` and ``variance (C,)``; ``gamma`` and ``beta (C,)`` where the
-        layer has them; of a mixture per channel its parameters, ``(K, C)`` or ``(K, 1)``, and its batch moments.
+        ``values (C, n)`` and ``samples (C, E)``; ``mean`` and ``variance (C,)`` of the whole batch where ``values`` are
+        not all of it; ``gamma`` and ``beta (C,)`` where the layer has them; of a mixture per channel its parameters,
+        ``(K, C)`` or ``(K, 1)``, and its batch moments.
     """
-    rows = as_rows(x[:, which])  # (N, C, S)
-    mean, variance = channel_moments(rows)
+    rows = x[:, which].reshape(x.shape[0], -1, math.prod(x.shape[2:]))  # (N, C, S)
     flat = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)  # (C, N S)
-    samples, spread = sample_slice(rows.shape[0], rows.shape[2]), value_slice(rows.shape[0], rows.shape[2])
+    spread = value_slice(rows.shape[0], rows.shape[2])
     # Copies: a view would keep the whole activation, and what it holds may change.
-    taken = {"values": flat[:, spread].copy(), "samples": flat[:, samples].copy(), "mean": mean, "variance": variance}
+    taken = {
+        "values": flat[:, spread].copy(),
+        "samples": flat[:, sample_slice(rows.shape[0], rows.shape[2])].copy(),
+    }
+    if spread.step > 1:
+        taken["mean"], taken["variance"] = channel_moments(as_rows(rows))
     layer = place.layer
     if isinstance(layer, ScaleAndShift) and place.mode != "own":
         for name, parameter in (("gamma", layer.gamma), ("beta", layer.beta)):

@@ -33,13 +33,6 @@ class Moment:
     gradients: dict[str, float]
     layers: dict[str, dict[str, Array]]
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether all numbers are."""
-        numbers = (self.loss, self.accuracy, *self.gradients.values())
-        arrays = (array for parts in self.layers.values() for array in parts.values())
-        return all(map(math.isfinite, numbers)) and all(np.isfinite(array).all() for array in arrays)
-
 
 def of_numbers(numbers: Array, size: int, parameters: Sequence[str]) -> tuple[float, float, dict[str, float]]:
     """Return loss, accuracy and gradient norms by layer, from what a trainer's step returns.
@@ -56,44 +49,70 @@ def of_numbers(numbers: Array, size: int, parameters: Sequence[str]) -> tuple[fl
     return loss / size, correct / size, {layer: math.hypot(*each) for layer, each in by_layer.items()}
 
 
-def of_look(place: Place, taken: Mapping[str, Array]) -> dict[str, Array]:
-    """Return a layer's parts at one moment, on the host, from what :func:`~uanref.training.looking.look` took."""
-    host = {name: np.asarray(backend.to_host(array)) for name, array in taken.items()}
-    values, channels = host["values"].astype(np.float64), len(host["values"])
+def on_host(taken: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what :func:`~uanref.training.looking.look` took, read from its device."""
+    return {name: np.asarray(backend.to_host(array)) for name, array in taken.items()}
+
+
+def of_looks(place: Place, looks: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """Return a layer's parts at some moments, from what was taken of it there.
+
+    All moments go through it at once: on their own they would cost more than the step that they look at.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}  # a last batch may be smaller
+    for i, look in enumerate(looks):
+        groups.setdefault(look["values"].shape, []).append(i)
+    found: list[dict[str, Array]] = [{} for _ in looks]
+    for chosen in groups.values():
+        host = {name: np.stack([looks[i][name] for i in chosen]) for name in looks[chosen[0]]}
+        parts = _parts(place, host)
+        for t, i in enumerate(chosen):
+            found[i] = {name: part[t] for name, part in parts.items()}
+    return found
+
+
+def _parts(place: Place, host: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the parts of a layer's recording from what was taken of it, all with an axis of moments in front."""
+    values = host["values"].astype(np.float64)  # (T, C, n)
+    moments, channels, _ = values.shape
     counts, low, high = histograms(values)
     parts = {
         "counts": counts.astype(np.uint16),
         "low": low,
         "high": high,
-        "mean": host["mean"],
-        "variance": host["variance"],
-        "gamma": host.get("gamma", np.ones(channels)),
-        "beta": host.get("beta", np.zeros(channels)),
-        "samples": host["samples"].T,
+        "mean": host["mean"] if "mean" in host else values.mean(axis=2),
+        "variance": host["variance"] if "variance" in host else values.var(axis=2),
+        "gamma": host.get("gamma", np.ones((moments, channels))),
+        "beta": host.get("beta", np.zeros((moments, channels))),
+        "samples": host["samples"].swapaxes(1, 2),
     }
     if place.is_mixture:
-        mean = host["component_mean"]
+        mean = parts["component_mean"] = host["component_mean"]
         parts["prior_logits"] = np.broadcast_to(host["prior_logits"], mean.shape)
-        parts["component_mean"] = mean
-        parts["raw_variance"] = (
-            host["raw_variance"] if "raw_variance" in host else _raw(host["variance_with_eps"], place.eps)
-        )
+        raw = host.get("raw_variance")
+        parts["raw_variance"] = _raw(host["variance_with_eps"], place.eps) if raw is None else raw
         parts |= {name: host[name] for name in ("moment_mean", "moment_variance") if name in host}
     return {name: part if name == "counts" else part.astype(np.float32) for name, part in parts.items()}
 
 
+def are_finite(numbers: Sequence[float], layers: Mapping[str, Mapping[str, Array]]) -> bool:
+    """Tell whether all numbers of a moment are."""
+    arrays = (array for parts in layers.values() for array in parts.values())
+    return all(map(math.isfinite, numbers)) and all(np.isfinite(array).all() for array in arrays)
+
+
 def histograms(values: Array) -> tuple[Array, Array, Array]:
-    """Return counts ``(C, BINS)`` and ends ``(C,)`` of the histograms of ``values (C, n)``, float64.
+    """Return counts ``(T, C, BINS)`` and ends ``(T, C)`` of the histograms of ``values (T, C, n)``, float64.
 
     Bins are equally wide; those of a constant channel lie around its value, as ``numpy.histogram`` has them.
     """
-    low, high = values.min(axis=1), values.max(axis=1)
+    low, high = values.min(axis=2), values.max(axis=2)
     constant = low == high
     low, high = low - 0.5 * constant, high + 0.5 * constant
-    width = np.maximum(high - low, np.finfo(np.float64).tiny)[:, None]
-    place = np.nan_to_num((values - low[:, None]) / width * BINS).astype(np.int64).clip(0, BINS - 1)
-    place += BINS * np.arange(len(values))[:, None]
-    return np.bincount(place.ravel(), minlength=BINS * len(values)).reshape(-1, BINS), low, high
+    width = np.maximum(high - low, np.finfo(np.float64).tiny)[..., None]
+    place = np.nan_to_num((values - low[..., None]) / width * BINS).clip(0, BINS - 1).astype(np.int64)
+    place += BINS * np.arange(low.size).reshape(*low.shape, 1)
+    return np.bincount(place.ravel(), minlength=BINS * low.size).reshape(*low.shape, BINS), low, high
 
 
 def stacked(place: Place, channels: Sequence[int], moments: Sequence[Mapping[str, Array]]) -> NormRecording:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np  # noqa: TID251  what it has read from the device is the host's
 
@@ -34,6 +34,10 @@ class _Taken(NamedTuple):
     looks: Looks
     numbers: Array  # what the trainer's step returns
     size: int  # of the batch
+
+
+_Read: TypeAlias = tuple[tuple[float, float, dict[str, float]], dict[str, dict[str, Array]]]
+"""A moment as it was read: loss, accuracy and gradient norms, and what was taken of each layer."""
 
 
 def plan(total_steps: int, moments: int = MOMENTS) -> list[int]:
@@ -70,6 +74,7 @@ class Recorder:
             raise ValueError(f"channels must be <= {CHANNELS}, got {channels}")
         self._places = places(model)
         self._taken: dict[int, _Taken] = {}
+        self._read: dict[int, _Read] = {}
         self._kept: dict[int, recorded.Moment] = {}
         self._latest = -1  # the latest of them
         self._sizes: dict[str, tuple[int, ...]] = {}  # (E, C) of each layer, fixed by the first moment
@@ -82,8 +87,9 @@ class Recorder:
     def begin(self, step: int) -> None:
         """Start an epoch, whose first step is ``step``: what was taken from there on is of one that was undone."""
         self._taken = {}
+        self._read = {at: read for at, read in self._read.items() if at < step}
         self._kept = {at: moment for at, moment in self._kept.items() if at < step}
-        self._latest = max(self._kept, default=-1)
+        self._latest = max((*self._read, *self._kept), default=-1)
 
     @contextlib.contextmanager
     def at(self, step: int) -> Iterator[Callable[[Array, int], None]]:
@@ -100,23 +106,16 @@ class Recorder:
             yield lambda numbers, size: self._take(step, _Taken(looks, numbers, size))
 
     def read(self, parameters: Mapping[str, object]) -> None:
-        """Read what was taken since the last time; a moment with NaN or infinity is left out.
+        """Read what was taken since the last time.
 
         Args:
             parameters: the trained ones by their names, in the order of the steps' numbers.
         """
         try:
-            with backend.quiet():
-                for step, taken in self._taken.items():
-                    numbers = np.asarray(backend.to_host(taken.numbers))
-                    layers = {
-                        place.name: recorded.of_look(place, taken.looks.taken[place.name])
-                        for place in self._places
-                        if place.name in taken.looks.taken
-                    }
-                    moment = recorded.Moment(*recorded.of_numbers(numbers, taken.size, list(parameters)), layers)
-                    if moment.is_finite:
-                        self._kept[step] = moment
+            for step, taken in self._taken.items():
+                numbers = np.asarray(backend.to_host(taken.numbers))
+                looks = {name: recorded.on_host(parts) for name, parts in taken.looks.taken.items()}
+                self._read[step] = recorded.of_numbers(numbers, taken.size, list(parameters)), looks
         except Exception as error:  # no memory, say: the training goes on
             self.trouble = f"nothing more is recorded ({error})"
         self._taken = {}
@@ -137,6 +136,7 @@ class Recorder:
             model: the network's name.
             dataset: the data's name, None for the trainer's.
         """
+        self._digest()
         history, steps = trainer.history, len(trainer.batches)
         diverged = history.stopped not in ("", "interrupted")
         kept = {at: self._kept[at] for at in sorted(self._kept) if diverged or at < trainer.epoch * steps}
@@ -185,6 +185,21 @@ class Recorder:
         for place, layer in zip(self._places, recording.layers, strict=True):
             self._channels[place.name] = layer.channels.tolist()
             self._sizes[place.name] = layer.samples.shape[1:]
+
+    def _digest(self) -> None:
+        """Make moments of what was read; one with NaN or infinity is left out."""
+        read, names = list(self._read.items()), [place.name for place in self._places if place.name in self._channels]
+        with backend.quiet():
+            parts = {
+                place.name: recorded.of_looks(place, [looks[place.name] for _, (_, looks) in read])
+                for place in self._places
+                if place.name in names
+            }
+        for i, (step, ((loss, accuracy, gradients), _)) in enumerate(read):
+            layers = {name: parts[name][i] for name in names}
+            if recorded.are_finite((loss, accuracy, *gradients.values()), layers):
+                self._kept[step] = recorded.Moment(loss, accuracy, gradients, layers)
+        self._read = {}
 
     def _take(self, step: int, taken: _Taken) -> None:
         if taken.looks.trouble:
