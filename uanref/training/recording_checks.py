@@ -47,6 +47,11 @@ def text_of(member: Array | None) -> dict[str, Any]:
     return meta
 
 
+def cleaned(text: str) -> str:
+    """Return a text as a recording may hold it: shorter, without line ends and what else no terminal shows."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
+
+
 def _shown(field: str, value: Any) -> None:
     checks.text(field, value)
     if len(value) > _LONGEST or not value.isprintable():
