@@ -18,6 +18,7 @@ from typing import Any
 from uanref import files
 from uanref.backend import Array
 from uanref.derivations import Derivation, Trace
+from uanref.stepping.font import font_face
 from uanref.stepping.layout import below, layout
 from uanref.stepping.markup import TOLERANCE, error_text, graph, nodes_table
 from uanref.stepping.page_data import loss_node, page_data
@@ -32,7 +33,10 @@ SCRIPTS = (
     "dom.js",
     "store.js",
     "arrays.js",
+    "flow.js",
     "graph.js",
+    "node-text.js",
+    "node-ways.js",
     "node.js",
     "quiz.js",
     "mistakes.js",
@@ -81,7 +85,7 @@ def page(
     told = data["derivation"]
     loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
-    css = "\n" + "".join((folder / name).read_text("utf-8") for name in STYLES)
+    css = "\n" + font_face() + "".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:
