@@ -69,7 +69,7 @@ def page(
     if trace.not_finite is not None:
         raise ValueError(f"{derivation.name}: {trace.not_finite} is not finite for these inputs")
     trace = derivation.trace(given, trace.upstream)
-    data = page_data(trace)
+    data = page_data(trace, seed)
     told = data["derivation"]
     folder = resources.files("uanref.stepping") / "page"
     return string.Template((folder / "page.html").read_text("utf-8")).substitute(
