@@ -13,7 +13,9 @@ from uanref.backend import Array
 from uanref.stepping.layout import HEIGHT, Layout
 from uanref.stepping.layout_columns import WIDTH
 
-KINDS = {"input": "input", "constant": "constant", "step": "step"}
+KINDS = {"input": "input", "constant": "constant", "step": "step", "loss": "the loss"}
+SHADES = 10
+"""Of a number's colour in a table: from none to the one of the largest number."""
 TOLERANCE = 1e-6
 """The largest relative error that a proof allows."""
 
@@ -25,8 +27,8 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
         f'<svg class="graph" viewBox="0 0 {drawn.width:.0f} {drawn.height:.0f}" width="{drawn.width:.0f}" '
         f'height="{drawn.height:.0f}" role="group" aria-label="Graph of {escape(exported["title"])}: '
         'every value below those that it is computed from">',
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" '
-        'orient="auto-start-reverse"><path d="M0 0.5L8 4L0 7.5z"/></marker></defs>',
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path d="M0 0.5L8 4L0 7.5z"/></marker></defs>',
     ]
     parts += [
         f'<path class="edge" data-source="{escape(edge.source)}" data-target="{escape(edge.target)}" d="{edge.path}"/>'
@@ -38,10 +40,11 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
         parts.append(
             f'<a class="node {node["kind"]}" href="#row-{escape(name)}" data-name="{escape(name)}" '
             f'aria-label="{escape(label)}" transform="translate({box.x - WIDTH / 2:.1f} {box.y:.1f})">'
-            f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{HEIGHT / 2 if node["kind"] != "step" else 6:.0f}"/>'
+            f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{6 if node["kind"] == "step" else HEIGHT / 2:.0f}"/>'
             f'<text class="symbol" x="{WIDTH / 2:.0f}" y="16">{_symbol(node["symbol"])}</text>'
             f'<text class="name" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
-            f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text></a>'
+            f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text>'
+            f'<text class="count" x="{WIDTH / 2:.0f}" y="{HEIGHT + 10:.0f}"></text></a>'
         )
     return "\n".join([*parts, "</svg>"])
 
@@ -67,16 +70,15 @@ def _row(node: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     shape = np.shape(node["value"])
     written = " × ".join(node["axes"]) or "scalar"
     sizes = " × ".join(str(size) for size in shape)
-    equation = f'<div class="scroll">{node["equation"]}</div>' if node["kind"] == "step" else ""
-    source = (
-        f'<p class="small">{escape(node["source"])}; <code>{escape(node["file"])}:{node["line"]}</code></p>'
-        if node["kind"] == "step"
-        else f'<p class="small">{escape(KINDS[node["kind"]])}</p>'
-    )
+    equation = f'<div class="scroll">{node["equation"]}</div>' if "equation" in node else ""
+    file = f"; <code>{escape(node['file'])}:{node['line']}</code>" if "file" in node else ""
+    source = f'<p class="small">{escape(node.get("source") or KINDS[node["kind"]])}{file}</p>'
     back = "".join(f'<div class="scroll">{local["equation"]}</div>' for local in node.get("backward", {}).values())
     if back:
         back = f"<details><summary>The way back</summary>{back}</details>"
     error = "no gradient" if node["error"] is None else error_text(node["error"])
+    if node["kind"] == "loss":
+        error = "where it starts"
     numbers = f'<div class="value">{array_table(node["value"], node["axes"], axes, "Value")}</div>'
     if node["gradient"] is not None:
         numbers += f'<div class="gradient">{array_table(node["gradient"], node["axes"], axes, "Gradient")}</div>'
@@ -128,7 +130,7 @@ def _tables(array: Array, axes: list[str], meanings: Mapping[str, str], title: s
 def _cell(number: float, largest: float) -> str:
     share = abs(number) / largest if largest > 0 and math.isfinite(largest) else 0.0
     sign = "negative" if number < 0 else "positive"
-    return f'<td class="{sign}" style="--heat:{share:.2f}">{number_text(number)}</td>'
+    return f'<td class="{sign} h{math.ceil(SHADES * share)}">{number_text(number)}</td>'
 
 
 def number_text(number: float) -> str:

@@ -66,6 +66,18 @@ def page_data(trace: Trace, seed: int = 0) -> dict[str, Any]:
     }
 
 
+def loss_node(trace: Trace) -> dict[str, Any] | None:
+    """Return the loss that stands in for the rest of a network as one more node of the page; None where none does.
+
+    Its value is the sum of the output's entries, each times its upstream gradient; its gradient is dL/dL = 1.
+    """
+    loss = exported(trace)["loss"]
+    if loss is None:
+        return None
+    value = float((trace.upstream * trace.output).sum())
+    return {"kind": "loss", "axes": [], "value": value, "gradient": 1.0, "numerical": None, "error": None, **loss}
+
+
 def mixture(derivation: Derivation) -> dict[str, Any] | None:
     """Return what the one-dimensional view of a mixture draws, as expressions; None without a mixture.
 

@@ -18,6 +18,7 @@ const dom = (() => {
   function filled(element, attributes, children) {
     for (const [name, given] of Object.entries(attributes)) {
       if (typeof given === "function") element.addEventListener(name.slice(2), given);
+      else if (name === "style") element.style.cssText = given; // the page's policy refuses the attribute
       else if (name === "html") element.innerHTML = given;
       else if (given !== null && given !== false) element.setAttribute(name, given === true ? "" : given);
     }

@@ -1,20 +1,27 @@
-// What the reader has done so far, and all numbers that follow from it: inputs, upstream gradient, mistake, the node
-// looked at, the trace, and the numerical proofs, which are computed in slices while the reader goes on.
+// What the reader has done so far, and all numbers that follow from it: inputs, upstream gradient, mistake, the stop
+// of the road, the trace, and the numerical proofs, which are computed in slices while the reader goes on.
+//
+// The road leads forward through the steps, to the loss, and back. `at` is the place on it, null while the reader looks
+// at something beside it, such as an input; `phase` is "forward", "loss" or "backward"; `current` the node looked at.
 
 "use strict";
 
 const store = (() => {
   const SLICE = 10; // milliseconds of proofs at a time
 
-  // Listeners get "numbers" (a new trace), "proofs" (one more node is proven) or "current" (another node is shown).
+  // Listeners get "numbers" (a new trace), "proofs" (one more node is proven) or "current" (another stop is shown).
   function create(data) {
     const exported = data.derivation;
-    const { nodes } = exported;
+    const { nodes, road, loss } = exported;
     const byName = Object.fromEntries(nodes.map((node) => [node.name, node]));
+    // Where no loss ends the list, one stands in for the rest of the network; "g" are its weights.
+    if (loss) byName[loss.name] = { kind: "loss", axes: [], inputs: [exported.output], ...loss };
     const proven = nodes.filter((node) => node.gradient !== null).map((node) => node.name);
     const listeners = [];
     let inputs, upstream, mistake, traced, right, numerical;
-    let current = nodes[0].name;
+    let last = 0; // the stop from which the reader goes on
+    let at = 0;
+    let { node: current, phase } = road[0];
     let job = null;
     let timer = null;
 
@@ -37,11 +44,24 @@ const store = (() => {
     }
 
     function run() {
-      right = derivation.trace(exported, inputs, upstream);
-      traced = mistake === null ? right : derivation.trace(exported, inputs, upstream, mistake);
+      right = withLoss(derivation.trace(exported, inputs, upstream));
+      traced = mistake === null ? right : withLoss(derivation.trace(exported, inputs, upstream, mistake));
       job = null;
       tell("numbers");
       prove();
+    }
+
+    // A trace, and in it the loss that stands in: its value, its weights g, dL/dL = 1, and what it sends to the output.
+    function withLoss(made) {
+      if (!loss) return made;
+      const values = { ...made.values, g: upstream };
+      const one = primitives.value([], [], Float64Array.of(1));
+      values[loss.name] = primitives.along(primitives.evaluate(loss.forward, values, exported.sizes), [], exported.sizes);
+      return {
+        ...made, values,
+        gradients: { ...made.gradients, [loss.name]: one },
+        contributions: { ...made.contributions, [loss.name]: {}, [exported.output]: { [loss.name]: upstream } },
+      };
     }
 
     const changed = (value, entry, number) => {
@@ -113,24 +133,42 @@ const store = (() => {
 
     const error = (name) => derivation.relativeError(traced.gradients[name], numerical[name]);
 
+    function go(index) {
+      at = last = Math.min(Math.max(index, 0), road.length - 1);
+      ({ node: current, phase } = road[at]);
+      tell("current");
+    }
+
+    const move = (by) => go(last + by);
+
+    // The same phase where the node is on the road; what stands beside the road is looked at from where the reader is.
     function select(name) {
+      const stops = road.map((stop, i) => ({ ...stop, i })).filter((stop) => stop.node === name);
+      if (stops.length) return go((stops.find((stop) => stop.phase === phase) ?? stops[0]).i);
+      at = null;
       current = name;
       tell("current");
     }
 
-    const move = (by) => {
-      const at = nodes.findIndex((node) => node.name === current) + by;
-      select(nodes[Math.min(Math.max(at, 0), nodes.length - 1)].name);
-    };
+    // Of a node's gradient: who has sent a part so far, and who will. On the way forward nothing is hidden: all have.
+    function arrived(name) {
+      const all = Object.keys(traced.contributions[name]);
+      if (phase === "forward") return { users: all, all };
+      const passed = new Set(road.slice(0, last + 1).filter((stop) => stop.phase !== "forward").map((stop) => stop.node));
+      return { users: all.filter((user) => passed.has(user)), all };
+    }
 
     return {
-      data, exported, nodes, byName, proven, edit, editUpstream, plant, reset, select, move, state, error,
+      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reset, go, move, select, arrived, state, error,
       numerical: (name) => numerical[name],
       subscribe: (listener) => listeners.push(listener),
       get inputs() { return inputs; },
       get traced() { return traced; },
       get right() { return right; }, // the trace without the mistake
       get mistake() { return mistake; },
+      get at() { return at; },
+      get last() { return last; },
+      get phase() { return phase; },
       get current() { return current; },
     };
   }
