@@ -26,6 +26,8 @@ from uanref.stepping.policy import policy
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
 
+STYLES = ("page.css", "class.css")
+
 SCRIPTS = (
     "primitives.js",
     "derivation.js",
@@ -34,13 +36,17 @@ SCRIPTS = (
     "arrays.js",
     "graph.js",
     "node.js",
+    "rules.js",
     "quiz.js",
     "mistakes.js",
+    "game.js",
+    "state.js",
     "collapse.js",
     "mixture.js",
     "nodes.js",
     "tabs.js",
     "play.js",
+    "classroom.js",
     "explorer.js",
 )
 
@@ -77,7 +83,7 @@ def page(
     told = data["derivation"]
     loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
-    css = "\n" + (folder / "page.css").read_text("utf-8")
+    css = "\n" + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:

@@ -7,16 +7,18 @@ const game = (() => {
   const { el, number } = dom;
   const MOST = 999999; // a game's number: its mistake and the order of its answers follow from it
 
-  function create(store, section, changed = () => {}) {
+  function create(store, section) {
     if (!store.data.mistakes.length) {
       section.remove();
-      return { seed: null, most: MOST, start() {}, stop() {} };
+      return { seed: null, most: 0, start() {}, stop() {}, subscribe() {} };
     }
     const backward = store.nodes.filter((node) => node.kind === "step").reverse();
     const lines = backward.flatMap((node) => Object.keys(node.backward)
       .filter((input) => store.byName[input].kind !== "constant").map((input) => ({ step: node.name, input })));
     let round = null; // {seed, mistake, tries, hints, found, lineFound}
     const score = { found: 0, of: 0 };
+    const listeners = [];
+    const changed = () => listeners.forEach((listener) => listener());
 
     const near = (one, other) => derivation.relativeError(one, other) <= store.data.tolerance;
     const drawSeed = () => 1 + Math.floor(Math.random() * MOST);
@@ -208,7 +210,7 @@ const game = (() => {
       changed();
     });
     draw();
-    return { start, stop, most: MOST, get seed() { return round?.seed ?? null; } };
+    return { start, stop, most: MOST, subscribe: (listener) => listeners.push(listener), get seed() { return round?.seed ?? null; } };
   }
 
   return { create };

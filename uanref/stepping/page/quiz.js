@@ -23,7 +23,7 @@ const quiz = (() => {
       .sort((one, other) => complete(other) - complete(one) || place(other) - place(one));
   }
 
-  function create(store, changed = () => {}) {
+  function create(store) {
     const names = order(store);
     const ruled = new Set(); // whose rule is known
     const solved = new Set(); // whose gradient is known
@@ -121,7 +121,6 @@ const quiz = (() => {
         solved.add(name);
         again(told(right, node, gradient, entry));
         onto("#next-question");
-        changed();
       };
       const check = (event) => {
         event.preventDefault();
@@ -194,17 +193,12 @@ const quiz = (() => {
       ruled.clear();
       solved.clear();
       Object.assign(count, { right: 0, tries: 0, shown: 0 });
-      changed();
     }
 
     return {
       hides, hidesRule, question, entryOf, set, names,
       get on() { return on; },
-      // On, at the first question; or off.
-      toggle() {
-        set(!on);
-        if (on) go(names[0]);
-      },
+      begin: () => go(names[0]),
     };
   }
 

@@ -186,7 +186,7 @@ const pageState = (() => {
   }
 
   // parts: tab {names, get(), show(name or null)}, quiz {on, set(on)}, game {seed, most, start(seed), stop()}, big {get(), set(on)}.
-  // place: where the sentences and the button "Copy link" stand. begin: what another page put into this one, or null.
+  // button: "Copy link"; notice: where sentences stand; begin: what another page put into this one, or null.
   function create(store, parts, { button, notice, begin }) {
     const begun = start(store, begin);
     let timer = null;
