@@ -66,7 +66,7 @@ const classroom = (() => {
     views.subscribe(changed);
     state = pageState.create(store, { tab, quiz: quizzing, game: finder, big },
       { button: byId("link"), notice: byId("notice"), begin: begin() });
-    return { quiz: quizzing, big, game: finder, state };
+    return { quiz: quizzing, questions, big, game: finder, state };
   }
 
   return { create };

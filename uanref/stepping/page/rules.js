@@ -39,16 +39,36 @@ const rules = (() => {
     return one.data.every((x, i) => !(Math.abs(x - other.data[i]) > SAME * largest));
   };
 
+  // Wrong answers for a line: its slips, then what the same step sends to its other inputs, as if that were meant here.
+  function slipsOf(store, { step, input }, draw) {
+    const { mistakes } = store.data;
+    const { backward } = store.byName[step];
+    const left = backward[input].text.split(" += ")[0];
+    const others = Object.keys(backward).filter((name) => name !== input).flatMap((name) => [
+      { ...backward[name], description: `it goes to ${name}` },
+      ...mistakes.filter((m) => m.step === step && m.input === name),
+    ]).map((rule) => ({
+      step, input, expression: rule.expression, text: `${left} += ${rule.text.split(" += ")[1]}`, description: rule.description,
+    }));
+    return [...shuffled(mistakes.filter((m) => m.step === step && m.input === input), draw), ...others];
+  }
+
   // Up to `most` rules of one line in a drawn order, the right one among them: [{slip, text, part}], part: what it sends.
-  // `wanted`: a slip that must be there. Rules that send the same numbers as another one there are left out.
+  // `wanted`: a slip that must be there. Rules that send the same numbers as another one there, or do not fit, are left out.
   function choices(store, line, { draw, most = 4, wanted = null }) {
     const right = store.byName[line.step].backward[line.input];
-    const others = store.data.mistakes.filter((m) => m.step === line.step && m.input === line.input && m !== wanted);
     const made = [];
-    for (const slip of [null, ...(wanted ? [wanted] : []), ...shuffled(others, draw)]) {
+    for (const slip of [null, ...(wanted ? [wanted] : []), ...slipsOf(store, line, draw)]) {
       if (made.length === most) break;
-      const rule = { slip, text: written(slip ? slip.text : right.text), part: sent(store, line, slip) };
-      if (!made.some((other) => other.text === rule.text || alike(other.part, rule.part))) made.push(rule);
+      const text = written(slip ? slip.text : right.text);
+      if (made.some((other) => other.text === text)) continue;
+      let part;
+      try {
+        part = sent(store, line, slip);
+      } catch { // its axes have no place here
+        continue;
+      }
+      if (!made.some((other) => alike(other.part, part))) made.push({ slip, text, part });
     }
     return shuffled(made, draw);
   }
