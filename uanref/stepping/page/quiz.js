@@ -67,8 +67,9 @@ const quiz = (() => {
     }
 
     const each = () => {
-      const answered = count.right;
-      return answered ? `, ${number(count.tries / answered)} ${count.tries === answered ? "try" : "tries"} each` : "";
+      if (!count.right) return "";
+      const tries = Number((count.tries / count.right).toFixed(1));
+      return `, ${tries} ${tries === 1 ? "try" : "tries"} each`;
     };
     const score = () => el("p", { class: "small", id: "score" },
       `${solved.size} of ${names.length}${each()}${count.shown ? `, ${count.shown} shown` : ""}`);
