@@ -263,7 +263,7 @@ def test_the_source_of_a_mistake_and_those_that_inherited_it_are_told_apart(page
     assert "Source: var." in text
     assert "Inherited on the way back from there: squared, centred, x." in text
     assert "enters here" in str(page.one('.node[data-name="var"]').get_attribute("aria-label"))
-    assert page.one("#mistake-result .rule").text == written("bn", chosen.step, chosen.input)
+    assert page.one("#mistake-result .written").text == written("bn", chosen.step, chosen.input)
     page.choose("#mistake", "")
     assert nodes("source") | nodes("inherited") == set()
 
@@ -322,7 +322,7 @@ def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
     assert betrayed(page, hidden) == []
     # The rule: the right one and the planted one are there, once each; a wrong one is answered with numbers.
     planted = local_equation(hidden.replacement, hidden.input, bn).replace("-", "−")
-    rules = [rule.text for rule in page.all("#game .rules .rule")]
+    rules = [rule.text for rule in page.all("#game .rules .written")]
     right = written("bn", hidden.step, hidden.input)
     assert rules.count(right) == rules.count(planted) == 1
     assert 3 <= len(rules) == len(set(rules)) <= 4
@@ -405,7 +405,7 @@ def test_the_quiz_begins_near_the_output_and_asks_for_rule_and_number(page: Page
         node = trace[name]
         gradient = np.ravel(node.gradient)
         step = next(s for s in node.contributions if s in re.findall(r"\w+", page.one("#question").text))
-        rules = [rule.text for rule in page.all(".rules .rule")]
+        rules = [rule.text for rule in page.all(".rules .written")]
         right = written("bn", step, name)
         assert rules.count(right) == 1
         assert 2 <= len(rules) == len(set(rules))

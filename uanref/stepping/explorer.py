@@ -18,6 +18,7 @@ from typing import Any
 from uanref import files
 from uanref.backend import Array
 from uanref.derivations import Derivation, Trace
+from uanref.stepping.font import font_face
 from uanref.stepping.layout import below, layout
 from uanref.stepping.markup import TOLERANCE, error_text, graph, nodes_table
 from uanref.stepping.page_data import loss_node, page_data
@@ -34,7 +35,10 @@ SCRIPTS = (
     "dom.js",
     "store.js",
     "arrays.js",
+    "flow.js",
     "graph.js",
+    "node-text.js",
+    "node-ways.js",
     "node.js",
     "rules.js",
     "quiz.js",
@@ -83,7 +87,9 @@ def page(
     told = data["derivation"]
     loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
-    css = "\n" + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
+    css = "
+" + font_face() + "
+".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:

@@ -110,7 +110,7 @@ const game = (() => {
       if (!line) return [];
       const sent = store.traced.contributions[line.input][line.step];
       return [
-        el("p", { class: "rule" }, "the right rule: ", rules.written(store.byName[line.step].backward[line.input].text)),
+        el("p", { class: "written" }, "the right rule: ", rules.written(store.byName[line.step].backward[line.input].text)),
         el("div", { class: "arrays" }, rules.given(store, line, store.traced),
           arrays.table(sent, store.exported.axes, { title: `what ${line.step} sent to ${line.input}` }).element),
       ];
@@ -186,7 +186,7 @@ const game = (() => {
       const [right, wrong] = [store.right.gradients[input], store.traced.gradients[input]];
       const { entry, where } = apart(right, wrong);
       const inherited = store.inherited();
-      const row = (id, name, text, x) => el("tr", { id }, el("th", { scope: "row" }, name), el("td", { class: "rule" }, text), el("td", {}, number(x)));
+      const row = (id, name, text, x) => el("tr", { id }, el("th", { scope: "row" }, name), el("td", { class: "written" }, text), el("td", {}, number(x)));
       show(
         el("p", { role: "status" }, round.won ? el("span", { class: "right" }, "✓ Found: ") : "It was: ", el("b", {}, mistake.id), "."),
         el("table", { class: "answers" },

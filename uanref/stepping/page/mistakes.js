@@ -48,7 +48,7 @@ const mistakes = (() => {
       return [
         el("p", {}, `${id}. `),
         el("table", { class: "answers" }, el("tbody", {}, [["right", right], ["planted", text]].map(([name, rule]) =>
-          el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "rule" }, rules.written(rule)))))),
+          el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "written" }, rules.written(rule)))))),
         source ? el("p", {}, el("span", { class: "wrong" }, "✗ Source: "), link(input), ".") : null,
         inherited.length
           ? el("p", {}, el("span", { class: "inherited" }, "✗ Inherited on the way back from there: "),

@@ -102,7 +102,7 @@ const quiz = (() => {
       };
       const legend = el("span", { id: "question" }, "Which rule does ", math(store.byName[name].math), ` get from ${line.step}?`);
       return [
-        el("p", { class: "rule" }, "forward: ", rules.written(store.byName[line.step].text)),
+        el("p", { class: "written" }, "forward: ", rules.written(store.byName[line.step].text)),
         rules.ask("rule", legend, offered, answered),
         el("button", { type: "button", id: "show-rule", onclick: () => {
           count.shown += 1;
@@ -145,7 +145,7 @@ const quiz = (() => {
         end(false);
       };
       return [
-        el("div", { class: "rule" }, senders(name).map((step) => el("p", {}, el("span", { class: "right" }, "✓ "), ruleText(step, name)))),
+        el("div", { class: "written" }, senders(name).map((step) => el("p", {}, el("span", { class: "right" }, "✓ "), ruleText(step, name)))),
         el("p", { id: "question" }, "What is the gradient of ", math(node.math), `${where}, the marked entry?`),
         el(
           "form", { onsubmit: check }, el("label", { for: "answer" }, "Your number"), input,

@@ -87,7 +87,7 @@ const rules = (() => {
     return el(
       "form", { class: "rules", onsubmit: check },
       el("fieldset", {}, el("legend", {}, legend), offered.map((rule, i) =>
-        el("label", { for: `${name}-${i}` }, boxes[i], el("span", { class: "rule" }, rule.text)))),
+        el("label", { for: `${name}-${i}` }, boxes[i], el("span", { class: "written" }, rule.text)))),
       el("div", { class: "controls" }, el("button", { type: "submit" }, button)), feedback,
     );
   }
