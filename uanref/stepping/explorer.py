@@ -87,9 +87,7 @@ def page(
     told = data["derivation"]
     loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
-    css = "
-" + font_face() + "
-".join((folder / name).read_text("utf-8") for name in STYLES)
+    css = "\n" + font_face() + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:

@@ -46,7 +46,8 @@ const quiz = (() => {
     }
 
     const hides = (name) => on && names.includes(name) && !solved.has(name);
-    // The local rules from a step, or from all, to a node.
+    store.hides = hides;
+    // Whether the local rules to a node are secret, too.
     const hidesRule = (name) => on && names.includes(name) && !ruled.has(name);
 
     // --- where it goes ---

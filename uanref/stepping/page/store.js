@@ -191,6 +191,7 @@ const store = (() => {
 
     return {
       data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reveal, role, inherited, load, rebase, reset, go, move, select, arrived, state, error,
+      hides: () => false, // whether a quiz keeps a gradient to itself; the quiz puts its own in
       numerical: (name) => numerical[name],
       subscribe: (listener) => listeners.push(listener),
       get inputs() { return inputs; },
