@@ -31,7 +31,7 @@ const flow = (() => {
         const sent = Boolean(part) && passed.has(edge.dataset.target);
         edge.classList.toggle("now", now.includes(edge));
         edge.classList.toggle("sent", sent);
-        edge.style.strokeWidth = sent ? `${widthOf(arrays.largestOf(part)).toFixed(2)}px` : "";
+        edge.style.strokeWidth = sent && !store.hides(edge.dataset.source) ? `${widthOf(arrays.largestOf(part)).toFixed(2)}px` : "";
         if (sent && now.includes(edge)) label(edge, part);
       }
       tokens.replaceChildren();
@@ -42,14 +42,15 @@ const flow = (() => {
 
     // A single number as it is; of an array its largest entry's size.
     function label(edge, part) {
+      const hidden = store.hides(edge.dataset.source);
       const single = part.data.length === 1;
       const size = single ? part.data[0] : arrays.largestOf(part);
       const length = edge.getTotalLength();
       const { x, y } = edge.getPointAtLength(length < 150 ? Math.min(15, length / 2) : length - 135);
       labels.append(make("text", {
         class: "flow", x: x.toFixed(1), y: (y + 4).toFixed(1), "data-source": edge.dataset.source,
-        "data-target": edge.dataset.target, "data-size": String(size),
-      }, `${single ? "" : "≤ "}${number(size)}`));
+        "data-target": edge.dataset.target, "data-size": hidden ? "" : String(size),
+      }, hidden ? "?" : `${single ? "" : "≤ "}${number(size)}`));
     }
 
     function run(now, back) {
