@@ -311,7 +311,8 @@ def test_the_page_fits(page: Page, width: int, height: int, dark: bool) -> None:
         assert page.one("#honest").rect["y"] <= height
     cut = page.script(
         "return [...document.querySelectorAll('svg.plot text')].filter((e) => { const b = e.getBoundingClientRect(), "
-        "s = e.closest('svg').getBoundingClientRect(); return b.width && (b.left < s.left - 1 || b.right > s.right + 1); })"
+        "s = e.closest('svg').getBoundingClientRect(); "
+        "return b.width && (b.left < s.left - 1 || b.right > s.right + 1); })"
         ".map((e) => e.textContent)"
     )
     assert cut == []

@@ -1,4 +1,4 @@
-"""The page of a replay as Python makes it: which runs, which numbers, which pages of the explorer; and that it is safe."""
+"""The page of a replay as Python makes it: which runs and numbers, which pages of the explorer; and that it is safe."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from support import recordings as toy
 from uanref import replay
 from uanref.derivations import find
 from uanref.replay import data, jumps, moments
+from uanref.stepping import explorer
 from uanref.stepping.policy import policy
 
 
@@ -109,13 +110,10 @@ def test_every_script_is_on_the_page_and_ends_no_element(page: str) -> None:
 
 
 def test_the_explorers_pages_are_whole_again_when_put_together(page: str) -> None:
-    from uanref.stepping import explorer
-
     carried = embedded(page, "pages")
     assert sorted(carried["pages"]) == ["bn 8 0", "uan 8 3"]
-    layer = toy.recording("uan").layers[0]
     text = re.sub("\ue000(\\d+)\ue000", lambda found: carried["texts"][int(found[1])], carried["pages"]["uan 8 3"])
-    assert text == explorer.page(find("uan"), moments.inputs(layer, len(layer.samples) - 1, 0))
+    assert text == explorer.page(find("uan"), find("uan").example(m=8, c=1, k=3))
     assert '<script type="application/json" id="start">null</script>' in text
 
 
@@ -160,7 +158,7 @@ def test_labels_of_a_reader_inject_nothing() -> None:
 
 def test_the_page_holds_the_recorded_numbers() -> None:
     recorded = toy.recording("uan")
-    (run,) = data.replay_data([recorded])["runs"]
+    (run,) = data.replay_data([recorded], 1_000_000)["runs"]
     np.testing.assert_array_equal(run["steps"], recorded.steps)
     np.testing.assert_allclose(run["loss"], recorded.loss, rtol=1e-4)
     for held, layer in zip(run["layers"], recorded.layers, strict=True):
@@ -248,7 +246,7 @@ def test_a_run_that_there_is_not_is_named_with_those_there_are(text: str, told: 
 
 @pytest.mark.parametrize("text", ["", "bn:0,", ",uan", "a,b,c"])
 def test_a_list_of_runs_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="norm:seed|choose two"):
+    with pytest.raises(ValueError, match=r"norm:seed|choose two"):
         replay.wanted_runs(text)
 
 

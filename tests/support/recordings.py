@@ -39,23 +39,23 @@ def layer(name, kind, moments=12, channels=(0, 5), seed=0, **changes):
             for t in range(moments)
         ]
     )
-    made = dict(
-        name=name,
-        kind=kind,
-        mode="batch",
-        eps=1e-5,
-        rescale=True,
-        shared_prior=False,
-        channels=np.array(channels),
-        counts=counts.astype(np.uint32),
-        low=low,
-        high=high,
-        mean=batch.mean(axis=1),
-        variance=batch.var(axis=1),
-        gamma=np.linspace(1, 1.3, moments)[:, None] * np.ones(C),
-        beta=np.linspace(0, -0.2, moments)[:, None] * np.ones(C),
-        samples=batch[:, ::13, :][:, :8],
-    )
+    made = {
+        "name": name,
+        "kind": kind,
+        "mode": "batch",
+        "eps": 1e-5,
+        "rescale": True,
+        "shared_prior": False,
+        "channels": np.array(channels),
+        "counts": counts.astype(np.uint32),
+        "low": low,
+        "high": high,
+        "mean": batch.mean(axis=1),
+        "variance": batch.var(axis=1),
+        "gamma": np.linspace(1, 1.3, moments)[:, None] * np.ones(C),
+        "beta": np.linspace(0, -0.2, moments)[:, None] * np.ones(C),
+        "samples": batch[:, ::13, :][:, :8],
+    }
     if kind == "UAN":
         way = np.linspace(0, 1, moments)[:, None, None]
         made["prior_logits"] = way * np.array([0.8, 0.2, -1.0])[None, :, None] * np.ones((1, K, C))

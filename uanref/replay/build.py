@@ -29,6 +29,12 @@ SCRIPTS = (
     ("replay", "replay.js"),
 )
 
+LARGEST = 1_000_000
+"""Bytes that a page may have."""
+
+OURS = 100_000
+"""Bytes of them for the replay's own text, scripts and styles."""
+
 
 def page(recordings: Sequence[Recording]) -> str:
     """Return the page of one or two recordings, side by side.
@@ -45,7 +51,8 @@ def page(recordings: Sequence[Recording]) -> str:
         if not one.layers:
             raise ValueError(f"the run {one.norm}:{one.seed} has no norm layer to watch: choose another with --runs")
     pages = jumps(recordings)
-    data = replay_data(recordings)
+    carried = embedded(pages.as_data())
+    data = replay_data(recordings, LARGEST - len(carried.encode()) - OURS)
     for run, one in zip(data["runs"], recordings, strict=True):
         for layer, recorded in zip(run["layers"], one.layers, strict=True):
             layer["page"] = key(recorded)
@@ -58,7 +65,7 @@ def page(recordings: Sequence[Recording]) -> str:
         what=escape(_what(recordings)),
         styles="".join(f"<style>{text}</style>" for text in styles),
         data=embedded(data),
-        pages=embedded(pages.as_data()),
+        pages=carried,
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),
     )
 

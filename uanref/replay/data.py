@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import numpy as np  # noqa: TID251  a recording is the host's
 
 from uanref.backend import Array
 from uanref.derivations import find
@@ -19,12 +19,13 @@ from uanref.training.recording import NormRecording, Recording
 DIGITS = 5
 """Significant digits of a number on the page."""
 
-LARGEST = 520_000
-"""Bytes of the recordings on a page. Longer ones lose every second moment until they fit."""
 
-
-def replay_data(recordings: Sequence[Recording]) -> dict[str, Any]:
+def replay_data(recordings: Sequence[Recording], room: int) -> dict[str, Any]:
     """Return what the page's scripts work on.
+
+    Args:
+        recordings: to be shown.
+        room: bytes that they may take on the page: longer ones lose every second moment until they fit.
 
     Returns:
         ``runs``: per recording its ``title`` and numbers, moments first; ``every``: which of the recorded moments the
@@ -33,7 +34,7 @@ def replay_data(recordings: Sequence[Recording]) -> dict[str, Any]:
     """
     every = 1
     runs = _runs(recordings, every)
-    while len(json.dumps(runs)) > LARGEST and min(len(one.steps) for one in recordings) > 8 * every:
+    while len(json.dumps(runs, separators=(",", ":"))) > room and max(len(one.steps) for one in recordings) > 8 * every:
         every *= 2
         runs = _runs(recordings, every)
     names = sorted({layer["derivation"] for run in runs for layer in run["layers"]} - {None})

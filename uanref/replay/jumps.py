@@ -6,13 +6,14 @@ scripts put a page together when it is asked for.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from uanref.derivations import find
-from uanref.replay.moments import components, derivation_of, inputs
+from uanref.replay.moments import components, derivation_of
 from uanref.stepping import explorer
 from uanref.training.recording import NormRecording, Recording
 
@@ -48,14 +49,22 @@ def key(layer: NormRecording) -> str | None:
     return None if name is None else f"{name} {layer.samples.shape[1]} {components(layer)}"
 
 
+@functools.lru_cache(maxsize=8)
+def example_page(name: str, samples: int, components: int) -> str:
+    """Return the explorer's page of one channel, with example numbers: a moment's take their place."""
+    derivation = find(name)
+    sizes = {"m": samples, "c": 1, "k": components}
+    return explorer.page(derivation, derivation.example(**{axis: sizes[axis] for axis in derivation.sizes}))
+
+
 def jumps(recordings: Sequence[Recording]) -> Jumps:
-    """Return the pages that the layers of the recordings need, made of the last moment of the first such layer."""
+    """Return the pages that the layers of the recordings need."""
     made = Jumps([], {}, [], [])
     for layer in (layer for one in recordings for layer in one.layers):
         name, place = derivation_of(layer), key(layer)
         if name is None or place is None or place in made.pages:
             continue
-        page = explorer.page(find(name), inputs(layer, len(layer.samples) - 1, 0))
+        page = example_page(name, layer.samples.shape[1], components(layer))
         page = _STYLE.sub(lambda found: _shared(made, made.styles, found[0]), page)
         made.pages[place] = _SCRIPT.sub(lambda found: _shared(made, made.scripts, found[0]), page)
     return made

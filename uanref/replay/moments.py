@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import numpy as np  # noqa: TID251  a recording is the host's
 
 from uanref.backend import Array
 from uanref.training.recording import NormRecording
