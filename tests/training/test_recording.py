@@ -1,14 +1,13 @@
 """A recording's file: what is written comes back, and what no recording holds is refused in one sentence."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from uanref import npz
 from uanref.training import recording
 from uanref.training.history import Epoch
-from uanref.training.recording import NormRecording, Recording, RecordingError
+from uanref.training.recording import NormRecording, Recording
 
 
 def layer(moments=3, channels=2, components=3, mode="batch", mixture=True, **changes):
@@ -29,21 +28,21 @@ def layer(moments=3, channels=2, components=3, mode="batch", mixture=True, **cha
 
 
 def made(moments=3, **changes):
-    given = dict(
-        norm="uan",
-        lr=0.05,
-        seed=2**70,
-        dataset="digits",
-        model="mlp",
-        steps=np.arange(moments),
-        loss=np.linspace(2.0, 1.0, moments),
-        accuracy=np.linspace(0.0, 1.0, moments),
-        gradient_norms={"0": np.ones(moments), "1": np.zeros(moments)},
-        steps_per_epoch=2,
-        epochs=(Epoch(1, 2.0, 0.5, float("nan"), 0.5, 0.25, 0.05),),
-        layers=(layer(moments), layer(moments, mode="learned"), layer(moments, mode="own", mixture=False)),
-        stopped="interrupted",
-    )
+    given = {
+        "norm": "uan",
+        "lr": 0.05,
+        "seed": 2**70,
+        "dataset": "digits",
+        "model": "mlp",
+        "steps": np.arange(moments),
+        "loss": np.linspace(2.0, 1.0, moments),
+        "accuracy": np.linspace(0.0, 1.0, moments),
+        "gradient_norms": {"0": np.ones(moments), "1": np.zeros(moments)},
+        "steps_per_epoch": 2,
+        "epochs": (Epoch(1, 2.0, 0.5, float("nan"), 0.5, 0.25, 0.05),),
+        "layers": (layer(moments), layer(moments, mode="learned"), layer(moments, mode="own", mixture=False)),
+        "stopped": "interrupted",
+    }
     return Recording(**(given | changes))
 
 

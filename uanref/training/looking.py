@@ -19,6 +19,7 @@ from uanref.norms.mode import ModeNorm
 from uanref.norms.standardize import as_rows, channel_moments
 from uanref.norms.uan import UAN
 from uanref.norms.uan_public import UANPublic
+from uanref.reasons import message
 from uanref.training.recording_checks import cleaned
 
 VALUES = 2048
@@ -65,7 +66,7 @@ class Place:
     @property
     def shared_prior(self) -> bool:
         """Whether one prior serves all channels of a mixture."""
-        return self.is_mixture and getattr(self.layer, "prior", None) == "shared"
+        return self.is_mixture and isinstance(self.layer, UAN) and self.layer.prior == "shared"
 
 
 def places(model: Layer) -> list[Place]:
@@ -140,7 +141,7 @@ class Looks(passes.Watch):
             self.taken[place.name] = look(place, given, channels)
             self.channels[place.name] = list(range(channels.stop))[channels]
         except Exception as error:  # the reader's own norm may be given anything; the training goes on
-            self.trouble = f"{place.name} ({place.kind}) cannot be looked at ({error})"
+            self.trouble = f"{place.name} ({place.kind}) cannot be looked at ({message(error)})"
 
 
 def look(place: Place, x: Array, which: slice) -> dict[str, Array]:

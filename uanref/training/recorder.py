@@ -17,9 +17,10 @@ from uanref import backend
 from uanref.backend import Array
 from uanref.layers import passes
 from uanref.layers.base import Layer, count
+from uanref.reasons import message
 from uanref.training import recorded
 from uanref.training.looking import Looks, places
-from uanref.training.recording import Recording, RecordingError
+from uanref.training.recording import Recording, RecordingError, encode
 from uanref.training.recording_checks import CHANNELS, cleaned
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def plan(total_steps: int, moments: int = MOMENTS) -> list[int]:
         moments: at most so many.
     """
     last, most = total_steps - 1, min(moments, total_steps)
-    return sorted({round(last * (i / max(1, most - 1)) ** 2) for i in range(most)})
+    found: list[int] = []
+    for i in range(most):
+        wanted = round(last * (i / max(1, most - 1)) ** 2)
+        found.append(max(wanted, found[-1] + 1) if found else 0)
+    return found
 
 
 class Recorder:
@@ -117,7 +122,7 @@ class Recorder:
                 looks = {name: recorded.on_host(parts) for name, parts in taken.looks.taken.items()}
                 self._read[step] = recorded.of_numbers(numbers, taken.size, list(parameters)), looks
         except Exception as error:  # no memory, say: the training goes on
-            self.trouble = f"nothing more is recorded ({error})"
+            self.trouble = f"nothing more is recorded ({message(error)})"
         self._taken = {}
 
     # --- what becomes of it ---------------------------------------------------------------------
@@ -164,6 +169,15 @@ class Recorder:
             ),
             stopped=cleaned(history.stopped),
         )
+
+    def file(self, trainer: Trainer, *, norm: str, lr: float, model: str, dataset: str | None = None) -> bytes | None:
+        """Return what :meth:`recording` does as the bytes of its file; what goes wrong is in ``trouble``."""
+        try:
+            made = self.recording(trainer, norm=norm, lr=lr, model=model, dataset=dataset)
+            return None if made is None else encode(made)
+        except Exception as error:  # no memory, say: what was trained counts all the same
+            self.trouble = f"nothing is recorded ({message(error)})"
+            return None
 
     def resume(self, recording: Recording, trainer: Trainer) -> None:
         """Go on with the recording of the same training; of one that went further, the beginning counts.
