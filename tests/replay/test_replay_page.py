@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from support import recordings as toy
 
 from uanref import replay
 from uanref.derivations import find
+from uanref.experiments.recordings import Found
 from uanref.replay import data, jumps, moments
 from uanref.stepping import explorer
 from uanref.stepping.policy import policy
@@ -214,40 +216,48 @@ def test_what_is_no_function_of_a_channel_has_no_derivation(mode: str) -> None:
 
 # --- which runs -----------------------------------------------------------------------------------------
 
-RUNS = [toy.recording(norm, seed) for norm in ("none", "uan", "bn") for seed in (3, 0)]
+RUNS = [
+    Found(label, label.split(":")[0], int(label.split(":")[1]), 0.1, Path(label))
+    for label in ("none:0", "none:3", "bn:0:0.01", "bn:0:0.1", "bn:3", "uan:0", "uan:3")
+]
+OWN = Found("my,norms.py:make:0", "my,norms.py:make", 0, 0.1, Path("own"))
 
 
-def named(runs: Any) -> list[str]:
-    return [f"{run.norm}:{run.seed}" for run in runs]
+def labels(found: Any) -> list[str]:
+    return [one.label for one in found]
 
 
 def test_the_first_of_bn_and_uan_are_shown_or_else_the_first_two() -> None:
-    assert named(replay.choose(RUNS)) == ["bn:3", "uan:3"]
-    assert named(replay.choose(RUNS[:3])) == ["none:3", "none:0"]
-    assert named(replay.choose(RUNS[:1])) == ["none:3"]
-
-
-def test_runs_are_named_by_norm_and_seed() -> None:
-    assert replay.wanted_runs("bn:0, uan:12") == (("bn", 0), ("uan", 12))
-    assert replay.wanted_runs("mine.py:make:3") == (("mine.py:make", 3),)
-    assert replay.wanted_runs("mine.py:make") == (("mine.py:make", None),)
-    assert named(replay.choose(RUNS, replay.wanted_runs("uan:0,uan:3"))) == ["uan:0", "uan:3"]
-    assert named(replay.choose(RUNS, replay.wanted_runs("uan"))) == ["uan:3"]
+    assert labels(replay.choose(RUNS)) == ["bn:0:0.01", "uan:0"]
+    assert labels(replay.choose(RUNS[:4])) == ["none:0", "none:3"]
+    assert labels(replay.choose(RUNS[:1])) == ["none:0"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
-    [("bn:7", "there is no run 'bn:7': there are none:3, none:0, uan:3, uan:0, bn:3, bn:0"), ("gn", "no run 'gn'")],
+    ("wanted", "expected"),
+    [
+        ("uan:3, uan:0", ["uan:3", "uan:0"]),
+        ("uan", ["uan:0"]),
+        ("bn:0:0.1,none:3", ["bn:0:0.1", "none:3"]),
+        ("bn:0,bn:3", ["bn:0:0.01", "bn:3"]),
+        ("my,norms.py:make:0,uan:0", ["my,norms.py:make:0", "uan:0"]),
+        ("uan:0,my,norms.py:make", ["uan:0", "my,norms.py:make:0"]),
+    ],
 )
-def test_a_run_that_there_is_not_is_named_with_those_there_are(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)):
-        replay.choose(RUNS, replay.wanted_runs(text))
+def test_runs_are_named_by_their_labels_or_by_how_those_begin(wanted: str, expected: list[str]) -> None:
+    assert labels(replay.choose([*RUNS, OWN], wanted)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "bn:0,", ",uan", "a,b,c"])
-def test_a_list_of_runs_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"norm:seed|choose two"):
-        replay.wanted_runs(text)
+@pytest.mark.parametrize("wanted", ["bn:7", "gn", "", "bn:0,", ",uan", "u", "bn:"])
+def test_a_run_that_there_is_not_is_named_with_those_there_are(wanted: str) -> None:
+    there = "there are none:0, none:3, bn:0:0.01, bn:0:0.1, bn:3, uan:0, uan:3"
+    with pytest.raises(ValueError, match=re.escape(there)):
+        replay.choose(RUNS, wanted)
+
+
+def test_three_runs_are_too_many() -> None:
+    with pytest.raises(ValueError, match="choose two"):
+        replay.choose(RUNS, "bn:0,bn:3,uan:0")
 
 
 def test_a_run_without_a_norm_layer_has_nothing_to_show() -> None:

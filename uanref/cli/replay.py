@@ -9,14 +9,14 @@ import typer
 
 from uanref.cli.app import app
 from uanref.cli.options import path
-from uanref.cli.output import print_plain
+from uanref.cli.output import complain, print_plain
 
 
 @app.command()
 def replay(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", parser=path, help="a folder of uanref compare or uanref train with recordings"),
+        typer.Argument(metavar="RUN", parser=path, help="a folder of uanref compare, or a checkpoint of uanref train"),
     ],
     out: Annotated[
         Path | None,
@@ -42,11 +42,12 @@ def replay(
     from uanref import replay as watched
     from uanref.experiments import recordings
     from uanref.stepping import explorer
+    from uanref.training import recording
 
     target = out or Path("replay.html")
     explorer.check_target(target, force)
-    wanted = None if runs is None else watched.wanted_runs(runs)
-    chosen = watched.choose(recordings.load(run), wanted)
-    explorer.write(target, watched.page(chosen), force)
-    names = " and ".join(f"{one.norm}:{one.seed}" for one in chosen)
-    print_plain(Console(), f"Written to {target}: open it in a browser to watch {names}")
+    chosen = watched.choose(recordings.find(run, complain), runs)
+    explorer.write(target, watched.page([recording.read(one.path) for one in chosen]), force)
+    print_plain(
+        Console(), f"Written to {target}: open it in a browser to watch {' and '.join(one.label for one in chosen)}"
+    )

@@ -5,6 +5,6 @@ Recordings are read, never made here: ``uanref compare`` and ``uanref train`` ma
 """
 
 from uanref.replay.build import page
-from uanref.replay.choice import choose, wanted_runs
+from uanref.replay.choice import choose
 
-__all__ = ["choose", "page", "wanted_runs"]
+__all__ = ["choose", "page"]

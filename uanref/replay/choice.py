@@ -4,53 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uanref.training.recording import Recording
+from uanref.experiments.recordings import Found
 
 MOST = 2
 """How many runs stand side by side."""
 
 
-def wanted_runs(text: str) -> tuple[tuple[str, int | None], ...]:
-    """Return norms and seeds from a text such as ``"bn:0,uan:0"``; without a seed, None.
-
-    Raises:
-        ValueError: not of this form, or more than two.
-    """
-    found: list[tuple[str, int | None]] = []
-    for entry in (part.strip() for part in text.split(",")):
-        norm, colon, seed = entry.rpartition(":")
-        seeded = bool(colon and norm) and seed.isascii() and seed.isdecimal() and len(seed) <= 20
-        if not entry:
-            raise ValueError(f"runs are written norm:seed with a comma between, such as bn:0,uan:0, got {text[:60]!r}")
-        found.append((norm, int(seed)) if seeded else (entry, None))
-    if len(found) > MOST:
-        raise ValueError(f"at most {MOST} runs stand side by side, got {len(found)}: choose two")
-    return tuple(found)
-
-
-def choose(
-    recordings: Sequence[Recording], wanted: Sequence[tuple[str, int | None]] | None = None
-) -> tuple[Recording, ...]:
+def choose(found: Sequence[Found], wanted: str | None = None) -> tuple[Found, ...]:
     """Return the recordings to show, one or two.
 
     Args:
-        recordings: of a run, at least one.
-        wanted: norms and seeds; None for the first seed of bn and of uan, or the first two runs where one is missing.
+        found: of a run, at least one (:func:`uanref.experiments.recordings.find`).
+        wanted: labels, or their beginnings, with a comma between, such as ``"bn:0,uan:0"`` or ``"uan"``; None for the
+            first of bn and of uan, or the first two runs where one is missing.
 
     Raises:
-        ValueError: a run that there is not.
+        ValueError: a run that there is not, or more than two.
     """
     if wanted is None:
-        usual = [next((each for each in recordings if each.norm == norm), None) for norm in ("bn", "uan")]
+        usual = [next((each for each in found if each.norm == norm), None) for norm in ("bn", "uan")]
         both = tuple(each for each in usual if each is not None)
-        return both if len(both) == MOST else tuple(recordings[:MOST])
-    found = []
-    for norm, seed in wanted:
-        fitting = [each for each in recordings if each.norm == norm and seed in (None, each.seed)]
-        if not fitting:
-            name = norm if seed is None else f"{norm}:{seed}"
-            there = ", ".join(f"{each.norm}:{each.seed}" for each in recordings[:20])
-            more = "" if len(recordings) <= 20 else f" and {len(recordings) - 20} more"
-            raise ValueError(f"there is no run {name[:60]!r}: there are {there}{more}")
-        found.append(fitting[0])
-    return tuple(found)
+        return both if len(both) == MOST else tuple(found[:MOST])
+    parts = [part.strip() for part in wanted.split(",")]
+    chosen = []
+    while parts:
+        # The path of a reader's own norm may hold commas.
+        sizes = (size for size in range(1, len(parts) + 1) if _named(",".join(parts[:size]), found))
+        size = next(sizes, 0)
+        if not size:
+            raise ValueError(f"there is no run {parts[0][:60]!r}: there are {_listed(found)}")
+        chosen += _named(",".join(parts[:size]), found)[:1]
+        del parts[:size]
+    if len(chosen) > MOST:
+        raise ValueError(f"at most {MOST} runs stand side by side, --runs names {len(chosen)}: choose two")
+    return tuple(chosen)
+
+
+def _named(name: str, found: Sequence[Found]) -> list[Found]:
+    """Return the runs whose label is ``name``, or else those whose label goes on behind it."""
+    exact = [each for each in found if each.label == name]
+    return exact or [each for each in found if name and each.label.startswith(f"{name}:")]
+
+
+def _listed(found: Sequence[Found]) -> str:
+    there = ", ".join(each.label for each in found[:20])
+    return there if len(found) <= 20 else f"{there} and {len(found) - 20} more"

@@ -60,7 +60,8 @@ def _kept(moments: int, every: int) -> Array:
 def _titles(recordings: Sequence[Recording]) -> list[str]:
     """Return what tells the runs apart."""
     rates = len({one.lr for one in recordings}) > 1
-    return [f"{one.norm}, seed {one.seed}" + (f", rate {one.lr:g}" if rates else "") for one in recordings]
+    found = [f"{one.norm}, seed {one.seed}" + (f", rate {one.lr:g}" if rates else "") for one in recordings]
+    return found if len(set(found)) == len(found) else [f"{title} ({i + 1})" for i, title in enumerate(found)]
 
 
 def _run(one: Recording, title: str, kept: Array) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _run(one: Recording, title: str, kept: Array) -> dict[str, Any]:
         "accuracy": _rounded(one.accuracy[kept]),
         "gradients": [{"name": name, "norm": _rounded(norm[kept])} for name, norm in one.gradient_norms.items()],
         "epochs": [
-            {"step": epoch.epoch * one.steps_per_epoch, "accuracy": _rounded(np.float64(epoch.validation_accuracy))}
+            {"step": epoch.epoch * one.steps_per_epoch, "accuracy": _rounded(np.asarray(epoch.validation_accuracy))}
             for epoch in one.epochs
             if math.isfinite(epoch.validation_accuracy)
         ],
