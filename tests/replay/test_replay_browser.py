@@ -23,7 +23,7 @@ from uanref.derivations import find
 from uanref.replay import moments
 
 MOMENTS = 12
-HEIGHT = 178  # of the panel of densities
+HEIGHT = 196  # of the panel of densities
 
 
 class Page:
@@ -193,9 +193,9 @@ def test_time_goes_by_slider_keys_curves_and_play(page: Page) -> None:
     across = 38 + place * (width - 48) - width / 2
     ActionChains(page.driver).move_to_element_with_offset(curve, round(across), 0).click().perform()
     assert page.one("#position").text.startswith("step 60 of 110")
-    for mark in page.all("#curves .mark"):
+    for mark in page.all("#curves > figure .mark"):
         assert float(mark.get_attribute("d")[1:].split("V")[0].split()[0]) == pytest.approx(across + width / 2, abs=1)
-    shown = [float(part.text.replace("−", "-")) for part in page.all("#curves figure:first-child .readout b")]
+    shown = [float(part.text.replace("−", "-")) for part in page.all("#curves > figure:first-child .readout b")]
     np.testing.assert_allclose(shown, [BN.loss[6], UAN.loss[6]], rtol=1e-3)
     page.press(" ")
     assert page.one("#play").get_attribute("aria-pressed") == "true"
@@ -219,9 +219,9 @@ def test_with_reduced_motion_play_is_one_moment_at_a_time(page: Page) -> None:
 
 def test_the_table_tells_the_numbers_and_the_pictures_are_described(page: Page) -> None:
     page.open(BN, UAN)
-    page.choose("layer", "4")
+    page.choose("layer", "norm 4")
     page.script("replay.time.go(4)")
-    assert page.one("#table caption").text == "Layer 4, channel 0, step 40"
+    assert page.one("#table caption").text == "Norm 4, channel 0, step 40"
     layer, found = UAN.layers[1], page.numbers(2)
     assert found["loss of the batch"] == pytest.approx(UAN.loss[4], rel=1e-4)
     assert found["batch variance"] == pytest.approx(layer.variance[4, 0], rel=1e-4)

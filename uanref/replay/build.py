@@ -51,8 +51,8 @@ def page(recordings: Sequence[Recording]) -> str:
         if not one.layers:
             raise ValueError(f"the run {one.norm}:{one.seed} has no norm layer to watch: choose another with --runs")
     pages = jumps(recordings)
-    carried = embedded(pages.as_data())
-    data = replay_data(recordings, LARGEST - len(carried.encode()) - OURS)
+    carried = pages.packed()
+    data = replay_data(recordings, LARGEST - len(carried) - OURS)
     for run, one in zip(data["runs"], recordings, strict=True):
         for layer, recorded in zip(run["layers"], one.layers, strict=True):
             layer["page"] = key(recorded)

@@ -6,11 +6,13 @@ scripts put a page together when it is asked for.
 
 from __future__ import annotations
 
+import base64
 import functools
+import json
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from uanref.derivations import find
 from uanref.replay.moments import components, derivation_of
@@ -38,9 +40,10 @@ class Jumps:
     styles: list[str]
     scripts: list[str]
 
-    def as_data(self) -> dict[str, Any]:
-        """Return what the replay's scripts need."""
-        return {"texts": self.texts, "pages": self.pages}
+    def packed(self) -> str:
+        """Return ``texts`` and ``pages`` as JSON, deflated, in base64: a fifth of its length."""
+        told = json.dumps({"texts": self.texts, "pages": self.pages}, ensure_ascii=False, separators=(",", ":"))
+        return base64.b64encode(zlib.compress(told.encode(), 9)).decode()
 
 
 def key(layer: NormRecording) -> str | None:

@@ -6,10 +6,10 @@ const curves = (() => {
   const { el, svg, number } = dom;
   const LOG_FROM = 100; // the ratio of largest to smallest loss from which the axis is logarithmic
   const RAISED = { "-": "⁻", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].map((sign, digit) => [digit, sign])) };
-  const HEIGHTS = { large: 84, small: 40, smallest: 30 };
+  const HEIGHTS = { large: 84, small: 40 };
 
   function create(runs, time, place) {
-    const last = time.steps[time.steps.length - 1] || 1;
+    const last = Math.max(1, ...time.steps, ...runs.flatMap((run) => run.epochs.map((epoch) => epoch.step)));
     const shown = [];
     let marks = [];
 
@@ -21,16 +21,22 @@ const curves = (() => {
     add("Accuracy of the batch; ○ held-out images", "accuracy", of("accuracy"), {
       range: [0, 1], dots: runs.map((run) => run.epochs.map((epoch) => [epoch.step, epoch.accuracy])),
     });
-    if (layers.length) place.append(el("h3", {}, "Norm of each layer's gradient"));
-    const height = layers.length > 5 ? HEIGHTS.smallest : HEIGHTS.small;
+    const several = layers.length > 4;
+    const minis = el("div", { class: several ? "minis two" : "minis" });
+    if (layers.length) place.append(el("h3", {}, "Norm of each layer's gradient"), minis);
     const norms = runs.flatMap((run) => run.gradients.flatMap((one) => one.norm));
     for (const name of layers)
-      add(name, `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, height, all: norms });
+      add(nameOf(name), `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
+
+    function nameOf(name) {
+      const norm = runs.some((run) => run.layers.some((layer) => layer.name === name));
+      return /^\d+$/.test(name) ? `${norm ? "norm" : "layer"} ${name}` : name;
+    }
 
     function add(title, what, lines, options) {
       const drawing = svg("svg", { class: "plot curves", role: "img", "data-curve": what });
       const readout = el("span", { class: "readout" });
-      place.append(el("figure", {}, el("figcaption", {}, el("span", {}, title), readout), drawing));
+      (options.into ?? place).append(el("figure", {}, el("figcaption", {}, el("span", {}, title), readout), drawing));
       shown.push({ drawing, readout, lines, title, options });
       drawing.addEventListener("click", (event) => {
         const box = drawing.getBoundingClientRect();
@@ -38,10 +44,10 @@ const curves = (() => {
       });
     }
 
-    const widthOf = (drawing) => Math.max(220, drawing.parentElement.clientWidth || 300);
+    const widthOf = (drawing) => Math.max(110, drawing.parentElement.clientWidth || 300);
     const power = (y) => `10${[...String(y)].map((sign) => RAISED[sign]).join("")}`;
     const axis = (drawing, format = number) =>
-      plot.axis({ domain: [0, last], width: widthOf(drawing), left: 38, right: 10, format, many: 6 });
+      plot.axis({ domain: [0, last], width: widthOf(drawing), left: 38, right: 10, format, many: widthOf(drawing) < 200 ? 3 : 6 });
 
     function draw() {
       marks = [];
@@ -49,7 +55,7 @@ const curves = (() => {
         const { log, range } = scaleOf(lines, options);
         const on = axis(drawing, log ? power : number);
         const height = options.height ?? HEIGHTS.large;
-        const labelled = options.height === undefined || i === shown.length - 1;
+        const labelled = options.height === undefined || i >= shown.length - (several ? 2 : 1);
         const { up, parts } = on.panel(6, height, range, "", range, { xLabels: labelled });
         const turned = (ys) => ys.map((y) => (log ? Math.log10(Math.max(y, 1e-300)) : y));
         lines.forEach(({ steps, ys }, run) => {

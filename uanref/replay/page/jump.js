@@ -25,7 +25,14 @@ const jump = (() => {
       .replace(PLACE, (_, i) => pages.texts[Number(i)]);
   }
 
-  function create(pages, dialog) {
+  // The pages as data: base64 of deflated JSON, for they would fill the page.
+  async function unpacked(packed) {
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    return JSON.parse(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text());
+  }
+
+  function create(packed, dialog) {
+    let pages = null;
     const frame = dialog.querySelector("iframe");
     const told = dialog.querySelector("p");
     const close = () => dialog.close();
@@ -33,7 +40,8 @@ const jump = (() => {
     dialog.addEventListener("close", () => frame.removeAttribute("srcdoc"));
 
     // where: what the frame shows, in words.
-    function open(layer, t, c, where) {
+    async function open(layer, t, c, where) {
+      pages ??= await unpacked(packed);
       told.textContent = `${where}: its ${layer.samples[t].length} activations, normalized by themselves, so the moments are theirs and not the whole batch's.` +
         (layer.kind === "MixtureNorm" ? " The layer fits its mixture by EM: there the way back ends at the fit." : "");
       frame.title = where;

@@ -92,15 +92,17 @@ const moment = (() => {
     const grid = plot.grid(across, GRID);
     const frames = views.map(({ layer, c }) => layer.counts.map((_, t) => frame(data, layer, t, c, grid)));
     const all = frames.flat();
-    const tallest = Math.max(...all.flatMap((one) => one.bars.map((bar) => bar.high)), 1e-9);
+    const tallest = quantile(all.map((one) => Math.max(...one.bars.map((bar) => bar.high), 1e-9)), 0.75);
     const curves = Math.max(...all.flatMap((one) => [...(one.total ?? []), ...one.single.density]));
     const ys = all.flatMap((one) => [...(one.y ?? []), ...(one.sampleY ? one.single.y : []), ...(one.sampleY ?? [])]);
     return {
       domain: across, grid, frames,
-      density: [0, 1.05 * Math.max(tallest, Math.min(curves, 1.5 * tallest))],
+      density: [0, 1.05 * Math.max(tallest, Math.min(curves, 2 * tallest))],
       output: ys.length ? [Math.max(-9, Math.floor(Math.min(...ys))), Math.min(9, Math.ceil(Math.max(...ys)))] : null,
     };
   }
+
+  const quantile = (xs, share) => [...xs].sort((a, b) => a - b)[Math.floor(share * (xs.length - 1))];
 
   return { film };
 })();

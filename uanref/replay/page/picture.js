@@ -4,7 +4,7 @@
 
 const picture = (() => {
   const { el, svg, number } = dom;
-  const HEIGHTS = { full: [178, 58, 116], short: [138, 44, 84] };
+  const HEIGHTS = { full: [196, 60, 130], short: [138, 44, 84] };
   const MODES = {
     sample: "Each image is normalized by itself here, so y is no function of this channel's x alone.",
     joint: "One posterior serves all channels here, so y is no function of this channel's x alone.",
@@ -80,8 +80,8 @@ const picture = (() => {
 
   const why = (layer) => (layer.derivation ? "" : MODES[layer.mode]);
 
-  const KEY = [["area", "activations of the batch"], ["total", "mixture"], ["curve k1", "its components, by colour"],
-    ["single", "batch normalization: one Gaussian, and its x → y"], ["rug", "eight activations"]];
+  const KEY = [["area", "activations of the batch"], ["rug", "eight of them"], ["total", "mixture"], ["curve k1", "its components, by colour"],
+    ["single", "batch normalization: its one Gaussian, its x → y"]];
   const legend = () => el("div", { class: "legend" }, plot.legend(KEY));
 
   return { create, legend, why, honest };

@@ -12,14 +12,14 @@ const replay = (() => {
   const { runs } = data;
   const quiet = matchMedia("(prefers-reduced-motion: reduce)");
   const time = times.create(runs, () => quiet.matches);
-  const jumps = jump.create(JSON.parse(byId("pages").textContent), byId("derivation"));
+  const jumps = jump.create(byId("pages").textContent, byId("derivation"));
   let film = null;
 
   // --- which layer and channel ---
 
   const layers = [...new Set(runs.flatMap((run) => run.layers.map((layer) => layer.name)))];
   const layerOf = (run) => run.layers.find((layer) => layer.name === layers[byId("layer").selectedIndex]) ?? null;
-  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, name)));
+  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, /^\d+$/.test(name) ? `norm ${name}` : name)));
 
   function offerChannels() {
     const found = [...new Set(runs.flatMap((run) => layerOf(run)?.channels ?? []))];
@@ -55,7 +55,7 @@ const replay = (() => {
   function through(i) {
     const view = viewOf(runs[i]);
     const t = time.momentOf(runs[i]);
-    jumps.open(view.layer, t, view.c, `${runs[i].title}, step ${runs[i].steps[t]}, layer ${view.layer.name}, channel ${byId("channel").value}`);
+    jumps.open(view.layer, t, view.c, `${runs[i].title}, step ${runs[i].steps[t]}, norm ${view.layer.name}, channel ${byId("channel").value}`);
   }
 
   // --- drawing ---
@@ -92,7 +92,7 @@ const replay = (() => {
     byId("time").value = String(time.at);
     byId("time").setAttribute("aria-valuetext", byId("position").textContent);
     graphs?.update();
-    if (!short) numbers.draw(byId("table"), shown, `Layer ${layers[byId("layer").selectedIndex]}, channel ${byId("channel").value}, step ${time.step}`);
+    if (!short) numbers.draw(byId("table"), shown, `Norm ${layers[byId("layer").selectedIndex]}, channel ${byId("channel").value}, step ${time.step}`);
   }
 
   function playing() {
