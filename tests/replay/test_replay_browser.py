@@ -187,10 +187,10 @@ def test_time_goes_by_slider_keys_curves_and_play(page: Page) -> None:
     page.press(Keys.ARROW_RIGHT)
     assert page.one("#position").text == "step 110 of 110, epoch 2.8"
     assert page.one("#time").get_attribute("aria-valuetext") == "step 110 of 110, epoch 2.8"
-    # A click on a curve: step 60 of 110 lies there between the margins of 38 and 10.
+    # A click on a curve: step 60 of 110 lies there between the margins of 38 and 14.
     curve = page.one('[data-curve="loss"]')
     width, place = curve.size["width"], 60 / 110
-    across = 38 + place * (width - 48) - width / 2
+    across = 38 + place * (width - 52) - width / 2
     ActionChains(page.driver).move_to_element_with_offset(curve, round(across), 0).click().perform()
     assert page.one("#position").text.startswith("step 60 of 110")
     for mark in page.all("#curves > figure .mark"):
@@ -330,3 +330,35 @@ def test_the_short_view_fits_its_frame(page: Page) -> None:
     assert page.one("#play").is_displayed()
     assert len(page.all(".run .plot")) == 2
     page.shot("replay-short")
+
+
+# --- the explorer's mixture, alone in a frame -----------------------------------------------------------
+
+
+def test_the_mixture_alone_fits_its_frame_and_has_a_gaussian_beside_it(page: Page) -> None:
+    from uanref.stepping import explorer
+
+    browser.resize(page.driver, 720, 640)
+    path = page.folder / "uan.html"
+    path.write_text(explorer.page(find("uan")), "utf-8")
+    page.driver.get(path.as_uri() + "#only=mixture")
+    shown = page.script("return [...document.body.children].filter((e) => e.offsetParent !== null).map((e) => e.id)")
+    assert shown == ["mixture"]
+    assert page.script("return [document.documentElement.scrollWidth <= 720, document.body.scrollHeight <= 640]") == [
+        True,
+        True,
+    ]
+    drawn = page.script(
+        "const { drawn, batch } = explorer.channel; "
+        "return {grid: drawn.grid, density: [...drawn.single.density], y: [...drawn.single.y], batch: batch}"
+    )
+    mean, deviation = np.mean(drawn["batch"]), np.sqrt(np.var(drawn["batch"]) + 1e-5)
+    np.testing.assert_allclose(drawn["density"], stats.norm.pdf(drawn["grid"], mean, deviation), rtol=1e-9)
+    np.testing.assert_allclose(drawn["y"], (np.array(drawn["grid"]) - mean) / deviation, rtol=1e-9, atol=1e-12)
+    dashes = page.script(
+        "return [...document.querySelectorAll('#plot .single')].map((e) => getComputedStyle(e).strokeDasharray)"
+    )
+    assert len(dashes) == 2
+    assert "none" not in dashes
+    assert "batch normalization" in page.one("#mixture .key").text
+    page.shot("only-mixture")

@@ -36,7 +36,7 @@ const curves = (() => {
     function add(title, what, lines, options) {
       const drawing = svg("svg", { class: "plot curves", role: "img", "data-curve": what });
       const readout = el("span", { class: "readout" });
-      (options.into ?? place).append(el("figure", {}, el("figcaption", {}, el("span", {}, title), readout), drawing));
+      (options.into ?? place).append(el("figure", {}, el("figcaption", {}, el("span", { title }, title), readout), drawing));
       shown.push({ drawing, readout, lines, title, options });
       drawing.addEventListener("click", (event) => {
         const box = drawing.getBoundingClientRect();
@@ -47,7 +47,7 @@ const curves = (() => {
     const widthOf = (drawing) => Math.max(110, drawing.parentElement.clientWidth || 300);
     const power = (y) => `10${[...String(y)].map((sign) => RAISED[sign]).join("")}`;
     const axis = (drawing, format = number) =>
-      plot.axis({ domain: [0, last], width: widthOf(drawing), left: 38, right: 10, format, many: widthOf(drawing) < 200 ? 3 : 6 });
+      plot.axis({ domain: [0, last], width: widthOf(drawing), left: 38, right: 14, format, many: widthOf(drawing) < 200 ? 3 : 6 });
 
     function draw() {
       marks = [];
@@ -72,9 +72,9 @@ const curves = (() => {
 
     function update() {
       marks.forEach((move) => move());
-      for (const { drawing, readout, lines, title } of shown) {
+      for (const { drawing, readout, lines, title, options } of shown) {
         const now = lines.map(({ ys }, i) => ys[time.momentOf(runs[i])]);
-        readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : number(y)), " "]));
+        readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : number(options.into ? Number(y.toPrecision(2)) : y)), " "]));
         drawing.setAttribute("aria-label", `${title}, step ${time.step}: ` +
           now.map((y, i) => `${runs[i].title}: ${y === undefined ? "none" : number(y)}`).join("; "));
       }
