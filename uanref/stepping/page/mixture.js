@@ -89,20 +89,20 @@ const mixture = (() => {
     const width = () => Math.max(280, picture.parentElement?.clientWidth || 600);
     const axis = () => plot.axis({ domain, width: width() });
     // Heights of the three panels: less where the mixture stands alone in a frame.
-    const heights = () => (document.documentElement.classList.contains("only-mixture") ? [140, 50, 90] : [190, 90, 170]);
+    const heights = () => (document.documentElement.classList.contains("only-mixture") ? [132, 44, 92, 38] : [190, 90, 170, 50]);
 
     function draw() {
       drawn = computed();
       if (!drawable()) return undrawn();
       const { grid } = drawn;
-      const [first, second, third] = heights();
+      const [first, second, third, gap] = heights();
       const on = axis();
       const histogram = plot.histogram(batch, domain, batch.length > 20 ? 24 : 12);
       const top = Math.max(...drawn.total, ...drawn.peaks.map((peak) => Math.min(peak, 1.5)), ...histogram.map((bar) => Math.min(bar.high, 1)), 0.2) * 1.05;
       const densities = on.panel(24, first, [0, top], "Activations, components, mixture (bold)", [0, Number((top / 1.1).toPrecision(1))]);
-      let below = 24 + first + 50;
+      let below = 24 + first + gap;
       const posteriors = on.panel(below, second, [0, 1], "Posterior of each component", [0, 1]);
-      below += second + 50;
+      below += second + gap;
       const all = [...densities.parts, ...posteriors.parts, ...on.bars(histogram, densities.up), ...on.rug(batch, densities.up)];
       for (let k = 0; k < set.K; ++k) {
         all.push(on.curve(`curve ${plot.color(k)}`, grid, drawn.density[k], densities.up));
@@ -116,7 +116,7 @@ const mixture = (() => {
         all.push(...transform.parts, on.curve("single of-y", grid, drawn.single.y, transform.up),
           on.curve("total transform", grid, drawn.y, transform.up), ...on.dots(batch, drawn.batchY, transform.up));
         below += third + 26;
-      } else below -= 24;
+      } else below -= gap - 26;
       for (let k = 0; k < set.K; ++k) all.push(...handles(k, on, densities));
       plot.fill(picture, width(), below, described(), all);
       outputs();
@@ -231,7 +231,7 @@ const mixture = (() => {
       el("div", { class: "controls" }, el("label", {}, "Activations", source),
         el("label", {}, el("span", {}, "Components K: ", howMany), components),
         el("button", { type: "button", onclick: take }, "Start again")),
-      plot.legend([["total", "mixture"], ["curve k1", "its components, by colour"], ["single", "batch normalization: one Gaussian, the batch's mean and variance"]]),
+      plot.legend([["total", "mixture"], ["curve k1", "its components, by colour"], ["single", "batch normalization: the batch's one Gaussian, and its x → y"]]),
       el("div", { id: "plot" }, picture), sliders,
     );
     if (new URLSearchParams(location.hash.slice(1)).get("only") === "mixture") alone(section);
