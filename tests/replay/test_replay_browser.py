@@ -219,9 +219,9 @@ def test_with_reduced_motion_play_is_one_moment_at_a_time(page: Page) -> None:
 
 def test_the_table_tells_the_numbers_and_the_pictures_are_described(page: Page) -> None:
     page.open(BN, UAN)
-    page.choose("layer", "norm 4")
+    page.choose("layer", "layer 4")
     page.script("replay.time.go(4)")
-    assert page.one("#table caption").text == "Norm 4, channel 0, step 40"
+    assert page.one("#table caption").text == "Norm layer 4, channel 0, step 40"
     layer, found = UAN.layers[1], page.numbers(2)
     assert found["loss of the batch"] == pytest.approx(UAN.loss[4], rel=1e-4)
     assert found["batch variance"] == pytest.approx(layer.variance[4, 0], rel=1e-4)

@@ -26,12 +26,7 @@ const curves = (() => {
     if (layers.length) place.append(el("h3", {}, "Norm of each layer's gradient"), minis);
     const norms = runs.flatMap((run) => run.gradients.flatMap((one) => one.norm));
     for (const name of layers)
-      add(nameOf(name), `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
-
-    function nameOf(name) {
-      const norm = runs.some((run) => run.layers.some((layer) => layer.name === name));
-      return /^\d+$/.test(name) ? `${norm ? "norm" : "layer"} ${name}` : name;
-    }
+      add(/^\d+$/.test(name) ? `layer ${name}` : name, `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
 
     function add(title, what, lines, options) {
       const drawing = svg("svg", { class: "plot curves", role: "img", "data-curve": what });

@@ -19,7 +19,7 @@ const replay = (() => {
 
   const layers = [...new Set(runs.flatMap((run) => run.layers.map((layer) => layer.name)))];
   const layerOf = (run) => run.layers.find((layer) => layer.name === layers[byId("layer").selectedIndex]) ?? null;
-  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, /^\d+$/.test(name) ? `norm ${name}` : name)));
+  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, /^\d+$/.test(name) ? `layer ${name}` : name)));
 
   function offerChannels() {
     const found = [...new Set(runs.flatMap((run) => layerOf(run)?.channels ?? []))];
@@ -55,7 +55,7 @@ const replay = (() => {
   function through(i) {
     const view = viewOf(runs[i]);
     const t = time.momentOf(runs[i]);
-    jumps.open(view.layer, t, view.c, `${runs[i].title}, step ${runs[i].steps[t]}, norm ${view.layer.name}, channel ${byId("channel").value}`);
+    jumps.open(view.layer, t, view.c, `${runs[i].title}, step ${runs[i].steps[t]}, layer ${view.layer.name}, channel ${byId("channel").value}`);
   }
 
   // --- drawing ---
@@ -92,7 +92,7 @@ const replay = (() => {
     byId("time").value = String(time.at);
     byId("time").setAttribute("aria-valuetext", byId("position").textContent);
     graphs?.update();
-    if (!short) numbers.draw(byId("table"), shown, `Norm ${layers[byId("layer").selectedIndex]}, channel ${byId("channel").value}, step ${time.step}`);
+    if (!short) numbers.draw(byId("table"), shown, `Norm layer ${layers[byId("layer").selectedIndex]}, channel ${byId("channel").value}, step ${time.step}`);
   }
 
   function playing() {
