@@ -48,7 +48,7 @@ class Screen:
         self.walk, self.console = walk, console
         self._read_key, self._ask = read_key, ask or console.input
         self._came_with = walk.mistake
-        self._waiting = False
+        self._waiting = self._stale = False
         self.both = self.whole = self.check = self.helping = self.leaving = False
         self.scrolled = 0
         self.message = ""
@@ -57,9 +57,8 @@ class Screen:
         """Show the walk until the reader leaves (q, Escape or the end of the input); a resize draws it anew."""
         with self.console.screen(hide_cursor=False), on_resize(self._resized):
             while True:
-                self._draw()
+                self._draw_until_fresh()
                 try:
-                    self._waiting = True
                     typed = self._read_key()
                 except EOFError:
                     return
@@ -121,7 +120,15 @@ class Screen:
         self.console.control(Control.home())
         self.console.print(FullScreen(self.view(), application_mode=True), end="")  # \n\r: also while keys come raw
 
+    def _draw_until_fresh(self) -> None:
+        """Draw, and wait from then on; a resize that comes while it is drawn is not lost."""
+        while not self._waiting:
+            self._stale = False
+            self._draw()
+            self._waiting = not self._stale
+
     def _resized(self) -> None:
+        self._stale = True
         if self._waiting:  # else it is drawn soon, or a question is being answered
             self._draw()
 
