@@ -26,7 +26,8 @@ LEGEND = (
 START = "dL/dL = 1: the way back starts from here"
 """Said at the loss, whose gradient needs no proof."""
 
-# Styles are read on black and on white: bold, italic, red and green; each has a word or a sign beside it.
+# Styles are read on black and on white: bold, italic and red, for green is pale on white. Each has a word or a sign
+# beside it.
 
 
 def heading(node: Node, trace: Trace) -> Text:
@@ -136,14 +137,14 @@ def so_far(node: Node, arrived: list[str]) -> Array:
 
 
 def proof(node: Node) -> Text:
-    """Return, in one line, how far the gradient is from the numerical one; green and ✓, or red and ✗."""
+    """Return, in one line, how far the gradient is from the numerical one, with ✓, or red and with ✗."""
     if node.definition.name == LOSS and node.numerical is None:
         return Text(START)
     if node.error is None:
         return Text("no gradient")
     good = node.error <= TOLERANCE
     told = "the numerical gradient agrees" if good else "the numerical gradient differs"
-    return Text(f"{'✓' if good else '✗'} {told}: relative error {node.error:.1e}", "green" if good else "bold red")
+    return Text(f"{'✓' if good else '✗'} {told}: relative error {node.error:.1e}", "bold" if good else "bold red")
 
 
 def numbers(array: Array, axes: tuple[str, ...], whole: bool = False) -> RenderableType:
@@ -198,7 +199,7 @@ def proofs(trace: Trace) -> Table:
                 f"d{symbol(node.definition)}",
                 f"{np.abs(node.gradient).max():.3g}",
                 f"{node.error:.1e}",
-                Text("ok" if good else "WRONG", "green" if good else "bold red"),
+                Text("ok" if good else "WRONG", "bold" if good else "bold red"),
             )
     return made
 
