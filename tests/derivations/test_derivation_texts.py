@@ -115,3 +115,16 @@ def test_no_sum_of_a_collapse_runs_over_an_index_of_its_left_side():
                 if line.equation.startswith("d" + derivation.node(told.name).symbol + "_"):
                     for bound in re.findall(r"\\sum_(?:\{([^}]*)\}|(\w))", line.equation):
                         assert not free & set("".join(bound)), (derivation.name, line.equation)
+
+
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=name_of)
+def test_L_is_the_loss_and_nothing_else(derivation):
+    lines = [line.equation for told in derivation.collapse for line in told.lines]
+    for step in derivation.steps:
+        lines += [step.equation, *(local.equation for local in step.backward.values())]
+    if derivation.output.name == "loss":
+        assert (derivation.output.symbol, derivation.output.axes) == ("L", ())
+        assert any(re.search(r"(?<![A-Za-z\\])d?L(?![A-Za-z])", line) for line in lines)
+    else:
+        assert not [line for line in lines if re.search(r"(?<![A-Za-z\\])d?L(?![A-Za-z])", line)]
+    assert [node.name for node in derivation.nodes if node.symbol == "L"] in ([], ["loss"])
