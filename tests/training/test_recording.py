@@ -1,13 +1,16 @@
 """A recording's file: what is written comes back, and what no recording holds is refused in one sentence."""
 
-from dataclasses import fields
+import io
+import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
+from uanref import npz
 from uanref.training import recording, recording_checks
 from uanref.training.history import Epoch
-from uanref.training.recording import NormRecording, Recording
+from uanref.training.recording import NormRecording, Recording, RecordingError
 
 
 def layer(moments=3, channels=2, components=3, mode="batch", mixture=True, **changes):
@@ -85,8 +88,6 @@ def test_an_infinite_loss_is_nan_in_the_file(tmp_path):
 
 def parts(one):
     """The members of a recording's file, ready to be damaged."""
-    import io
-
     with np.load(io.BytesIO(recording.encode(one))) as arrays:
         found = {name: arrays[name] for name in arrays}
     return found, json.loads(found.pop("meta").tobytes())
