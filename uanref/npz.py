@@ -66,7 +66,10 @@ def _fill(stream: BinaryIO, arrays: Mapping[str, Array], compressed: bool = Fals
             """Close nothing: half-written it cannot be closed, and would say so on standard error."""
 
     try:
-        with Archive(stream, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
+        # Level 1: floating point numbers hardly get smaller with more.
+        with Archive(
+            stream, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED, compresslevel=1
+        ) as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)

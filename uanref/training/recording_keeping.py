@@ -62,11 +62,10 @@ class RecordingKeeper(Keeper):
 
     def _record(self, trainer: Trainer) -> None:
         recorder, place = trainer.recorder, self.place
-        if (
-            recorder is None
-            or place is None
-            or (not trainer.history.stopped and self._recorded == (place, trainer.epoch))
-        ):
+        if recorder is None or place is None:
+            return
+        now = place, trainer.epoch, trainer.history.stopped
+        if self._recorded == now:
             return
         started = time.perf_counter()
         content = recorder.file(trainer, **self._names(trainer))
