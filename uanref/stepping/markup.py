@@ -44,7 +44,7 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
             f'<text class="symbol" x="{WIDTH / 2:.0f}" y="16">{_symbol(node["symbol"])}</text>'
             f'<text class="name" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
             f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text>'
-            f'<text class="count" x="{WIDTH / 2:.0f}" y="{HEIGHT + 10:.0f}"></text></a>'
+            f'<text class="count" x="2" y="4"></text></a>'
         )
     return "\n".join([*parts, "</svg>"])
 

@@ -77,7 +77,7 @@ const graph = (() => {
 
     // Only the box scrolls, never the page. A node's neighbours shall be seen with it, where there is room.
     function reveal() {
-      const shown = links[store.current].getBoundingClientRect();
+      const shown = links[store.current].querySelector("rect").getBoundingClientRect();
       const window = box.getBoundingClientRect();
       const room = Math.min(90, Math.max(0, (window.height - shown.height) / 2 - 4));
       if (shown.top < window.top + room) box.scrollTop += shown.top - window.top - room;

@@ -27,7 +27,7 @@ const nodePanel = (() => {
       parts = {
         node, hidden, value: valueTable(node), slope: gradientTable(node, hidden), tables: [],
         state: el("p", { class: "state small" }), numbers: el("div", { class: "numbers" }),
-        question: div("node-question"), proof: div("node-proof"), numerical: div("numerical"), arrived: div("arrived"),
+        question: div("node-question"), proof: div("node-proof"), numerical: el("div", { id: "numerical", class: "cell" }), arrived: div("arrived"),
         sent: div("sent"), explained: { forward: el("div", { class: "explained" }), backward: el("div", { class: "explained" }) },
       };
       panel.replaceChildren(
@@ -156,12 +156,12 @@ const nodePanel = (() => {
       parts.proof.replaceChildren(...content);
       const found = store.numerical(node.name);
       const shown = found && !hidden && (state === "right" || state === "wrong");
-      parts.numerical.className = `cell ${state}`;
+      parts.numerical.dataset.state = state;
       parts.numerical.replaceChildren(...(shown ? [el("h4", {}, "Numerical gradient"), table(found).element] : []));
     }
 
     const verdict = (right, name) => el(
-      "p", {}, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
+      "p", { class: "verdict" }, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
       el("span", { id: "error" }, error(store.error(name))), `, allowed ${store.data.tolerance.toExponential(0)}.`,
     );
 
