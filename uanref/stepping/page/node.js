@@ -120,8 +120,7 @@ const nodePanel = (() => {
       value.update(store.traced.values[node.name]);
       parts.tables.forEach((update) => update());
       const { users, all } = store.arrived(node.name);
-      const complete = users.length === all.length;
-      if (slope) slope.update(complete ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
+      if (slope) slope.update(store.complete(node.name) ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
       parts.state.replaceChildren(...(slope && !hidden ? stateOf(node, users, all) : []));
       parts.question.replaceChildren(...(hidden ? [quiz.question(node.name, answered)] : []));
       const shown = !hidden && store.proven.includes(node.name) && all.length > 0;
@@ -157,7 +156,10 @@ const nodePanel = (() => {
       const found = store.numerical(node.name);
       const shown = found && !hidden && (state === "right" || state === "wrong");
       parts.numerical.dataset.state = state;
-      parts.numerical.replaceChildren(...(shown ? [el("h4", {}, "Numerical gradient"), table(found).element] : []));
+      parts.numerical.replaceChildren(...(shown ? [
+        el("h4", {}, "Numerical gradient", store.complete(node.name) ? null : el("span", { class: "small" }, " – of all parts")),
+        table(found).element,
+      ] : []));
     }
 
     const verdict = (right, name) => el(

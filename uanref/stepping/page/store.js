@@ -158,8 +158,10 @@ const store = (() => {
       return { users: all.filter((user) => passed.has(user)), all };
     }
 
+    const complete = (name) => arrived(name).users.length === arrived(name).all.length;
+
     return {
-      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reset, go, move, select, arrived, state, error,
+      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reset, go, move, select, arrived, complete, state, error,
       numerical: (name) => numerical[name],
       subscribe: (listener) => listeners.push(listener),
       get inputs() { return inputs; },
