@@ -90,7 +90,8 @@ const nodePanel = (() => {
       if (!local.length && !constants.length)
         return el("p", { class: "small" }, node.inputs ? "Nothing goes back from here." : "The gradient ends here: nothing stands before it.");
       return el("ul", { id: "back-rules", class: "back" }, [...local, ...constants].map(([name, { equation: markup }]) =>
-        el("li", {}, el("span", { class: "small" }, "to ", says.link(name)), equation(markup), says.slip(node.name, name))));
+        el("li", {}, el("span", { class: "small" }, "to ", says.link(name)),
+          quiz.hidesRule(name) ? el("p", { class: "small" }, "asked for in the quiz") : equation(markup), says.slip(node.name, name))));
     }
 
     function gradientTable(node, hidden) {
