@@ -425,7 +425,7 @@ def test_the_quiz_begins_near_the_output_and_asks_for_rule_and_number(page: Page
         assert "Right" in page.one(".ask").text
         near(page.numbers("#panel #gradient"), gradient, name)
         tries += 2
-        each = f"{float(f'{tries / (2 * at + 2):.1f}'):g}"
+        each = f"{np.floor(10 * tries / (2 * at + 2) + 0.5) / 10:g}"
         assert page.one("#score").text == f"{at + 1} of {len(names)}, {each} {'try' if each == '1' else 'tries'} each"
         if at + 1 < len(names):
             page.press(page.key("ENTER"))  # the focus is on "Next question"

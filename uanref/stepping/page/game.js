@@ -190,7 +190,7 @@ const game = (() => {
       show(
         el("p", { role: "status" }, round.won ? el("span", { class: "right" }, "✓ Found: ") : "It was: ", el("b", {}, mistake.id), "."),
         el("table", { class: "answers" },
-          el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col" }, rules.lineOf(mistake)), el("th", { scope: "col" }, `d${input}${where}`))),
+          el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col" }, rules.lineOf(mistake)), el("th", { scope: "col" }, `gradient of ${input}${where}`))),
           el("tbody", {},
             row("game-right", "right", rules.written(store.byName[step].backward[input].text), right.data[entry]),
             row("game-wrong", "planted", rules.written(mistake.text), wrong.data[entry]))),

@@ -205,6 +205,7 @@ const pageState = (() => {
       const { text, left } = written(store, parts);
       if (left) say(`The link holds the first changed numbers only: ${left} more do not fit into it.`);
       if (text === last) return text;
+      if (!left) say(""); // what was said of another link
       last = text;
       try {
         history.replaceState(null, "", address(text));
