@@ -17,7 +17,6 @@ import pytest
 from support import browser
 
 from uanref.derivations import Trace, find
-from uanref.derivations.mistakes import mistakes, plant
 from uanref.stepping import explorer, markup
 
 PATIENCE = 60  # seconds, on a busy machine
@@ -277,96 +276,6 @@ def test_what_is_no_number_is_refused_and_what_gives_none_is_told(page: Page) ->
     assert "No number" in page.one("#node-proof").text
     page.one("#reset").click()
     assert set(page.marks().values()) == {"✓", ""}
-
-
-# --- mistakes ---------------------------------------------------------------------------------------
-
-
-def test_a_planted_mistake_turns_the_right_nodes_red_and_names_the_first(page: Page) -> None:
-    page.open("bn")
-    mistake = next(m for m in mistakes(page.derivation) if m.step == "std" and m.input == "var")
-    trace = plant(page.derivation, mistake)
-    red = {node.name for node in trace.nodes.values() if (node.error or 0) > 1e-6}
-    assert "var" in red
-    page.tab("mistakes")
-    page.choose("#mistake", mistake.id)
-    assert {name for name, mark in page.marks().items() if mark == "✗"} == red
-    page.holds(trace)
-    text = page.one("#mistake-result").text
-    assert f"Red: {mistake.input}," in text
-    assert mistake.description in text
-    assert "wrong" in page.one("#verdict").text
-    page.select("var")
-    assert "planted here" in page.one("#contributions").text
-    assert page.one("#node-proof .wrong").is_displayed()
-    assert page.one("#numerical").get_attribute("data-state") == "wrong"
-    near(page.numbers("#panel #gradient"), trace["var"].gradient, "the wrong gradient")
-    near(page.numbers("#panel #numerical"), trace["var"].numerical, "the numerical one beside it")
-    page.shot("bn-mistake-desktop-light")
-    page.tab("mistakes")
-    page.choose("#mistake", "")
-    assert set(page.marks().values()) == {"✓", ""}
-
-
-# --- the quiz ---------------------------------------------------------------------------------------
-
-
-def test_the_quiz_hides_the_gradient_and_judges_answers(page: Page) -> None:
-    page.open("bn")
-    trace = page.derivation.trace()
-    page.select("var")
-    page.one("#quiz").click()
-    assert page.one("#quiz").get_attribute("aria-pressed") == "true"
-    cells = [cell.text for cell in page.all("#gradient td")]
-    assert sorted(cells) == ["?", "·"]
-    assert page.all("#contributions") == []
-    right = float(trace["var"].gradient[cells.index("?")])  # type: ignore[index]
-    page.set(page.one("#answer"), 1.2 * right)
-    page.press(page.key("ENTER"))
-    assert "Not yet" in page.one(".answer").text
-    page.set(page.one("#answer"), -right)
-    page.press(page.key("ENTER"))
-    assert "look at the signs" in page.one(".answer").text
-    page.one(".ask details summary").click()
-    assert "gradient of std" in page.one(".ask details").text
-    page.shot("bn-quiz-desktop-light")
-    # An edit asks anew, with the new numbers, and takes the focus from nobody.
-    page.select("gamma")
-    page.set(page.all("#value input")[0], 3)
-    page.press("0")
-    assert float(page.all("#value input")[0].get_property("value")) == 30
-    scaled = page.derivation.trace(
-        page.derivation.example() | {"gamma": np.array([30.0, trace["gamma"].value[1]])}, trace.upstream
-    )
-    page.select("var")
-    page.one(".ask details summary").click()
-    near(page.numbers(".ask details")[:2], scaled["std"].gradient, "what is needed")
-    page.one("#reset").click()
-    page.set(page.one("#answer"), f"{right:.4g}")
-    page.press(page.key("ENTER"))
-    assert "Right" in page.one(".ask").text
-    assert len(page.all(".ask math")) >= 1
-    near(page.numbers("#panel #gradient"), trace["var"].gradient, "shown after the answer")
-    page.select("mu")
-    assert "?" in [cell.text for cell in page.all("#gradient td")]
-    page.press("q")
-    near(page.numbers("#panel #gradient"), trace["mu"].gradient, "shown without the quiz")
-
-
-def test_the_quiz_asks_for_the_right_gradient_also_where_a_mistake_is_planted(page: Page) -> None:
-    page.open("bn")
-    trace = page.derivation.trace()
-    mistake = next(m for m in mistakes(page.derivation) if m.id == "std <- inverse_std: sign flipped")
-    page.script("explorer.state.plant(explorer.state.data.mistakes.find((m) => m.id === arguments[0]))", mistake.id)
-    page.select("var")
-    page.one("#quiz").click()
-    right = float(trace["var"].gradient[[cell.text for cell in page.all("#gradient td")].index("?")])  # type: ignore[index]
-    page.set(page.one("#answer"), -right)
-    page.press(page.key("ENTER"))
-    assert "look at the signs" in page.one(".answer").text
-    page.set(page.one("#answer"), f"{right:.4g}")
-    page.press(page.key("ENTER"))
-    assert "Right" in page.one(".ask").text
 
 
 # --- the collapse -----------------------------------------------------------------------------------
