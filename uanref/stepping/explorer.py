@@ -33,6 +33,8 @@ SCRIPTS = (
     "dom.js",
     "store.js",
     "arrays.js",
+    "written.js",
+    "explain.js",
     "flow.js",
     "graph.js",
     "node-text.js",
@@ -47,6 +49,8 @@ SCRIPTS = (
     "play.js",
     "explorer.js",
 )
+
+STYLES = ("page.css", "explain.css")
 
 
 def page(
@@ -81,7 +85,7 @@ def page(
     told = data["derivation"]
     loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
-    css = "\n" + font_face() + (folder / "page.css").read_text("utf-8")
+    css = "\n" + font_face() + "".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:
