@@ -182,7 +182,7 @@ def test_every_stop_is_one_screen_with_the_node_and_three_columns_in_view(
         assert stop["lefts"] == sorted(set(stop["lefts"])), "side by side"
         heads = [head for head in stop["heads"] if head is not None]
         assert max(heads) - min(heads) < 1, "row beside row"
-        assert stop["name"] >= 6.4, "names stay readable"
+        assert stop["name"] >= 7.4, "names stay readable"
     page.script("explorer.state.go(arguments[0])", len(found) * 2 // 3)
     page.view(f"{name}-{size[0]}-light")
     browser.resize(page.driver, *size, dark=True)
