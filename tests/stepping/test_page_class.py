@@ -188,6 +188,22 @@ def test_the_button_copies_the_link_or_shows_it(page: Page) -> None:
     assert page.script("return String(getSelection())").strip() == page.driver.current_url
 
 
+def test_where_nothing_goes_back_there_is_no_quiz_but_a_link(page: Page) -> None:
+    page.open("adam")
+    assert not page.one("#quiz").is_displayed()
+    assert page.all("#tab-game, #tab-mistakes") == []
+    page.script("explorer.state.go(2)")
+    fragment = page.script(STATE)
+    for more in ("&quiz=1", "&find=3"):
+        follow(page, fragment + more)
+        assert "nothing was changed" in notice(page)
+    follow(page, fragment.replace("at=3", "at=2"))
+    assert page.script("return [explorer.state.at, explorer.lesson.state.text]") == [
+        1,
+        fragment.replace("at=3", "at=2"),
+    ]
+
+
 # --- numbers of another page ------------------------------------------------------------------------
 
 
