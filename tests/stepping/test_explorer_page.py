@@ -89,7 +89,7 @@ def test_the_page_is_sound_and_loads_nothing(name: str, pages: dict[str, str]) -
     policy = next(a["content"] for tag, a in reader.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in str(policy)
     assert "connect-src" not in str(policy)
-    css = (resources.files("uanref.stepping") / "page" / "page.css").read_text("utf-8")
+    css = "".join((resources.files("uanref.stepping") / "page" / name).read_text("utf-8") for name in explorer.STYLES)
     assert not re.search(r"@import|url\((?!#)", css)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -182,8 +182,8 @@ def test_numbers_are_written_with_four_digits_and_colored_by_size() -> None:
     assert '<td class="negative" style="--heat:1.00">−2</td>' in table
     assert '<td class="positive" style="--heat:0.06">0.1235</td>' in table
     assert "m, c" in table
-    assert markup.error_text(1.24e-6) == "1.2e-6"
-    assert markup.error_text(3e-12) == "3.0e-12"
+    assert markup.error_text(1.24e-6) == "1.2e−6"
+    assert markup.error_text(3e-12) == "3.0e−12"
     three = markup.array_table(np.ones((2, 1, 2)).tolist(), ["k", "m", "c"], {"k": "component"}, "Value")
     assert three.count("<table") == 2
     assert "<caption>Value, component 2</caption>" in three

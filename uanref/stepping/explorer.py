@@ -35,6 +35,8 @@ SCRIPTS = (
     "dom.js",
     "store.js",
     "arrays.js",
+    "written.js",
+    "explain.js",
     "flow.js",
     "graph.js",
     "node-text.js",
@@ -54,6 +56,8 @@ SCRIPTS = (
     "classroom.js",
     "explorer.js",
 )
+
+STYLES = ("page.css", "explain.css")
 
 
 def page(

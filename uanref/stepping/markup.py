@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
 from html import escape
 from typing import Any
 
@@ -135,10 +136,26 @@ def _cell(number: float, largest: float) -> str:
 
 
 def number_text(number: float) -> str:
-    """Return a number as the page writes it: four significant digits, a true minus."""
-    return f"{number:.4g}".replace("-", "−")
+    """Return a number as the page writes it: four significant digits, a true minus, tiny and huge ones as ``1.234e−5``.
+
+    The page's scripts write the same (``number`` in ``page/dom.js``), so halves are rounded away from zero as there.
+    """
+    if not math.isfinite(number):
+        return "no number"
+    if number == 0:
+        return "0"
+    size = Context(prec=4, rounding=ROUND_HALF_UP).plus(Decimal(abs(number)))
+    power = size.adjusted()
+    text = f"{size:.{3 - power}f}" if -3 <= power < 4 else _scientific(abs(number), 3)
+    return f"−{text}" if number < 0 else text
 
 
 def error_text(error: float, digits: int = 1) -> str:
-    """Return a relative error as the page writes it: ``4.2e-9``."""
-    return f"{error:.{digits}e}".replace("e-0", "e-")
+    """Return a relative error as the page writes it: ``4.2e−9``."""
+    return _scientific(error, digits) if math.isfinite(error) else "no number"
+
+
+def _scientific(number: float, digits: int) -> str:
+    rounded = Context(prec=digits + 1, rounding=ROUND_HALF_UP).plus(Decimal(number))
+    power = rounded.adjusted() if rounded else 0
+    return f"{rounded.scaleb(-power):.{digits}f}e{power}".replace("-", "−")

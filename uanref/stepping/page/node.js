@@ -165,7 +165,7 @@ const nodePanel = (() => {
 
     const verdict = (right, name) => el(
       "p", { class: "verdict" }, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
-      el("span", { id: "error" }, error(store.error(name))), `, allowed ${store.data.tolerance.toExponential(0)}.`,
+      el("span", { id: "error" }, error(store.error(name))), `, allowed ${error(store.data.tolerance, 0)}.`,
     );
 
     store.subscribe((what) => {

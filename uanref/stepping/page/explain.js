@@ -1,0 +1,179 @@
+// An entry explains itself: the sum that made it, with the numbers put in, forward and backward.
+
+"use strict";
+
+const explain = (() => {
+  const { el, number, math } = dom;
+
+  // asked: {kind: "value" | "gradient" | "contribution", name, user, entry, users}; user: whose contribution; users: who
+  // has sent a part of the gradient so far, all by default. mistake: null, or {step, input, expression, description}.
+  //
+  // Returns {kind, name, user, entry, lines, result, given}: lines are {parts (see written.js), value, user, mistake};
+  // result is their sum, the entry; given says why there is no line.
+  function told(exported, traced, asked, mistake = null) {
+    const { kind, name, user = null, entry } = asked;
+    const nodes = Object.fromEntries(exported.nodes.map((node) => [node.name, node]));
+    const { loss } = exported;
+    const isLoss = (other) => loss && other === loss.name;
+    const known = { ...traced.values };
+    const names = {};
+    for (const of of Object.keys(known)) names[of] = { kind: "value", name: of };
+    if (loss) {
+      known.g ??= traced.upstream;
+      names.g = { kind: "value", name: "g" };
+      known[`d_${loss.name}`] = primitives.scalar(1);
+      names[`d_${loss.name}`] = { kind: "gradient", name: loss.name };
+    }
+    for (const [of, gradient] of Object.entries(traced.gradients)) {
+      known[`d_${of}`] ??= gradient;
+      names[`d_${of}`] ??= { kind: "gradient", name: of };
+    }
+    const { write } = written.create(names, known, exported.sizes);
+    const of = isLoss(name) ? primitives.scalar(0) : traced.values[name];
+    const index = placeOf(of, entry);
+    const answer = (lines, result, given = null) => ({ kind, name, user, entry, axes: of.axes, index, lines, result, given });
+
+    if (kind === "value") {
+      const forward = isLoss(name) ? loss.forward : nodes[name]?.forward;
+      if (!forward) return answer([], known[name].data[entry], nodes[name]?.kind === "constant" ? "a setting" : "given");
+      const line = write(forward, index);
+      return answer([{ ...line, user: null, mistake: null }], isLoss(name) ? line.value : known[name].data[entry]);
+    }
+    if (isLoss(name) || (name === exported.output && !loss))
+      return answer([], traced.gradients[name]?.data[entry] ?? 1, isLoss(name) || nodes[name].name === "loss" ? "the way back starts here" : "given");
+    const line = (from) => {
+      const slip = mistake !== null && mistake.step === from && mistake.input === name ? mistake : null;
+      const rule = isLoss(from) ? loss.backward[name] : nodes[from].backward[name];
+      const made = write(slip ? slip.expression : rule.expression, index);
+      return { ...made, user: from, mistake: slip && slip.description };
+    };
+    const all = name === exported.output ? [loss.name] : Object.keys(traced.contributions[name]);
+    const users = kind === "contribution" ? [user] : all.filter((from) => asked.users?.includes(from) ?? true);
+    const lines = users.map(line);
+    const complete = kind === "gradient" && users.length === all.length;
+    const result = complete ? traced.gradients[name].data[entry]
+      : kind === "contribution" && !isLoss(user) ? traced.contributions[name][user].data[entry]
+        : lines.reduce((sum, { value }) => sum + value, 0);
+    return answer(lines, result, lines.length ? null : all.length ? "nothing has arrived yet" : "no step sends anything back");
+  }
+
+  function placeOf({ axes, shape }, entry) {
+    const index = {};
+    for (let i = axes.length - 1; i >= 0; --i) {
+      index[axes[i]] = entry % shape[i];
+      entry = Math.floor(entry / shape[i]);
+    }
+    return index;
+  }
+
+  // --- on the page ---
+
+  const shown = new WeakMap(); // by store: what stands in which place
+
+  // Explains one entry in the element `place`; it follows the numbers, and goes when the place goes.
+  function show(store, asked, place) {
+    if (!shown.has(store)) {
+      shown.set(store, new Map());
+      store.subscribe((what) => what !== "proofs" && refresh(store));
+    }
+    const places = shown.get(store);
+    if (asked === null) places.delete(place);
+    else {
+      places.delete(place);
+      places.set(place, asked); // the last one asked is the last in the list: its sources are marked
+    }
+    if (asked === null) place.replaceChildren();
+    refresh(store);
+  }
+
+  function refresh(store) {
+    const places = shown.get(store);
+    for (const place of places.keys()) if (!place.isConnected) places.delete(place);
+    const tables = arrays.showing();
+    for (const table of tables) for (const name of ["picked", "source"]) table.mark([], name);
+    const picked = new Map();
+    const note = (found, value, entry) => value && found.set(value, [...(found.get(value) ?? []), entry]);
+    let sources = new Map();
+    for (const [place, asked] of places) {
+      const users = asked.kind === "gradient" && store.arrived ? store.arrived(asked.name).users : undefined;
+      const made = told(store.exported, store.traced, { ...asked, users }, store.mistake);
+      note(picked, valueOf(store, asked), asked.entry);
+      sources = new Map();
+      for (const source of sourcesOf(made.lines.flatMap(({ parts }) => parts))) note(sources, valueOf(store, source), source.entry);
+      place.replaceChildren(explanation(store, made, place));
+    }
+    for (const table of tables) {
+      if (sources.has(table.shown)) table.mark(sources.get(table.shown), "source");
+      if (picked.has(table.shown)) table.mark(picked.get(table.shown), "picked");
+    }
+  }
+
+  const sourcesOf = (parts) => parts.flatMap((part) => (part.more ? sourcesOf(part.more) : part.source ? [part.source] : []));
+
+  function valueOf({ traced }, { kind, name, user }) {
+    if (kind === "contribution") return traced.contributions[name][user];
+    return (kind === "value" ? traced.values : traced.gradients)[name];
+  }
+
+  const nodeOf = (store, name) => (store.byName[name] ? name : store.loss.name); // "g" stands with the loss
+
+  // A symbol with its index, "dx" with 2,1 below.
+  function symbol(store, { kind, name, entry, value }) {
+    const index = Object.values(placeOf(value, entry)).length ? value.axes.map((axis) => placeOf(value, entry)[axis] + 1).join(",") : "";
+    const bare = store.byName[name] ? math(store.byName[name].math) : el("i", {}, name);
+    return el("span", { class: "symbol" }, kind === "value" ? "" : el("i", {}, "d"), bare, index ? el("sub", {}, index) : "");
+  }
+
+  function explanation(store, made, place) {
+    const value = valueOf(store, made);
+    const title = symbol(store, { ...made, value });
+    const where = arrays.entryText(value, made.entry, store.exported.axes);
+    const close = el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => show(store, null, place) }, "×");
+    const result = el("output", { class: "result", "data-value": made.result, title: made.result }, number(made.result));
+    const line = (part) => el("p", { class: "sum", "data-user": part.user },
+      made.kind === "value" ? "= " : made.kind === "gradient" ? el("b", { class: "adds" }, "+= ") : "= ", write(part.parts),
+      part.user !== null && made.lines.length > 1 ? [" = ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, number(part.value))] : "",
+      part.user ? el("span", { class: "small" }, " from ", link(store, part.user)) : "",
+      part.mistake ? el("span", { class: "wrong" }, ` ✗ planted here: ${part.mistake}`) : "");
+    const write = (parts) => parts.map((part) => shownPart(store, part, write));
+    const partly = made.kind === "gradient" && store.arrived && store.arrived(made.name).users.length < store.arrived(made.name).all.length;
+    return el("div", { class: "entry-explained", role: "group", "aria-label": `How ${made.kind === "value" ? "" : "the gradient of "}${made.name}${where} came about` },
+      el("p", { class: "of small" }, title, `: ${made.kind === "value" ? "" : made.kind === "gradient" ? "gradient of " : "part of the gradient of "}`,
+        el("code", {}, made.name), where, close),
+      made.lines.length ? null : el("p", { class: "given small" }, `${made.given.charAt(0).toUpperCase()}${made.given.slice(1)}.`),
+      made.lines.map(line),
+      el("p", { class: "total" }, symbol(store, { ...made, value }), made.lines.length ? partly ? ", so far = " : " = " : " = ", result));
+  }
+
+  const link = (store, name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
+
+  function shownPart(store, part, write) {
+    if (part.text !== undefined) return part.text;
+    if (part.more) {
+      const button = el("button", {
+        type: "button", class: "more", "data-value": part.value,
+        onclick: () => button.replaceWith(...write(part.more).map((child) => (child instanceof Node ? child : document.createTextNode(child)))),
+      }, `… ${part.count} more`);
+      return [" ", button];
+    }
+    const digits = part.signed ? `− ${number(-part.number)}` : part.source || !Number.isInteger(part.number) ? number(part.number) : String(part.number).replace("-", "−");
+    if (!part.source) return el("span", { class: "own", "data-value": part.number }, digits);
+    const value = valueOf(store, part.source);
+    const of = part.source.kind === "value" ? "" : "gradient of ";
+    const says = `${of}${part.source.name}${arrays.entryText(value, part.source.entry, store.exported.axes, ", ")}`;
+    return el("button", {
+      type: "button", class: "from", title: `${says}: ${part.number}`, "aria-label": `${number(part.number)}, ${says}`,
+      "data-value": part.number, "data-kind": part.source.kind, "data-name": part.source.name, "data-entry": part.source.entry,
+      onclick: () => go(store, part.source),
+    }, el("span", { class: "named", "aria-hidden": "true" }, symbol(store, { ...part.source, value })), el("span", {}, digits));
+  }
+
+  // To the node of a source; its entry is picked there.
+  function go(store, source) {
+    store.select(nodeOf(store, source.name));
+    const [table] = arrays.showing(valueOf(store, source)).filter((table) => table.element.offsetParent !== null);
+    table?.pick(source.entry);
+  }
+
+  return { told, show };
+})();
