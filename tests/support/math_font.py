@@ -62,7 +62,9 @@ def main() -> None:
     for derivation in DERIVATIONS:
         wanted |= characters(exported(derivation.trace(numerical=False)))
     font = TTFont(SOURCE)
-    options = Options(layout_features=["ssty", "dtls", "flac"], hinting=False, drop_tables=["FFTM"], name_IDs=[0, 13, 14])
+    options = Options(
+        layout_features=["ssty", "dtls", "flac"], hinting=False, drop_tables=["FFTM"], name_IDs=[0, 13, 14]
+    )
     subset = Subsetter(options)
     subset.populate(unicodes=[ord(one) for one in wanted])
     subset.subset(font)

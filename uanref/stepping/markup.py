@@ -39,8 +39,9 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
     for name, box in drawn.boxes.items():
         node = nodes[name]
         label = f"{name}: {KINDS[node['kind']]}. {node['meaning']}"
+        kind = LOSS if name == LOSS else node["kind"]
         parts.append(
-            f'<a class="node {LOSS if name == LOSS else node["kind"]}" href="#row-{escape(name)}" data-name="{escape(name)}" '
+            f'<a class="node {kind}" href="#row-{escape(name)}" data-name="{escape(name)}" '
             f'aria-label="{escape(label)}" transform="translate({box.x - WIDTH / 2:.1f} {box.y:.1f})">'
             f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{6 if node["kind"] == "step" else HEIGHT / 2:.0f}"/>'
             f'<text class="symbol" x="{WIDTH / 2:.0f}" y="16">{_symbol(node["symbol"])}</text>'
