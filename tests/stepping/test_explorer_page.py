@@ -26,6 +26,7 @@ from uanref.stepping import explorer, font, layout, markup, page_data
 from uanref.stepping import policy as policies
 from uanref.stepping.export import exported
 from uanref.stepping.layout_columns import WIDTH
+from uanref.stepping.unicode import local_equation
 
 VOID = {"meta", "link", "input", "br", "path"}
 NAMES = [derivation.name for derivation in DERIVATIONS]
@@ -140,6 +141,7 @@ def test_the_page_carries_the_trace_and_the_mistakes(name: str, pages: dict[str,
     for told, mistake in zip(data["mistakes"], listed, strict=True):
         wrong = mistake.replacement.backward[mistake.input].expression
         assert told["expression"] == json.loads(json.dumps(wrong.as_list()))
+        assert told["text"] == local_equation(mistake.replacement, mistake.input, derivation)
         right = next(s for s in derivation.steps if s.name == mistake.step).backward[mistake.input].expression
         assert told["expression"] != json.loads(json.dumps(right.as_list()))
 

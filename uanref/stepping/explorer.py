@@ -46,6 +46,7 @@ SCRIPTS = (
     "quiz.js",
     "mistakes.js",
     "game.js",
+    "fragment.js",
     "state.js",
     "collapse.js",
     "mixture.js",
