@@ -27,6 +27,8 @@ from uanref.stepping.policy import policy
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
 
+STYLES = ("page.css", "explain.css", "class.css")
+
 SCRIPTS = (
     "primitives.js",
     "derivation.js",
@@ -40,17 +42,19 @@ SCRIPTS = (
     "node-text.js",
     "node-ways.js",
     "node.js",
+    "rules.js",
     "quiz.js",
     "mistakes.js",
+    "game.js",
+    "state.js",
     "collapse.js",
     "mixture.js",
     "nodes.js",
     "tabs.js",
     "play.js",
+    "classroom.js",
     "explorer.js",
 )
-
-STYLES = ("page.css", "explain.css")
 
 
 def page(
@@ -81,11 +85,11 @@ def page(
     if trace.not_finite is not None:
         raise ValueError(f"{derivation.name}: {trace.not_finite} is not finite for these inputs")
     trace = derivation.trace(given, trace.upstream)
-    data = page_data(trace)
+    data = page_data(trace, seed)
     told = data["derivation"]
     loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
-    css = "\n" + font_face() + "".join((folder / name).read_text("utf-8") for name in STYLES)
+    css = "\n" + font_face() + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from uanref.backend import Array
 from uanref.stepping.layout import HEIGHT, Layout
 from uanref.stepping.layout_columns import WIDTH
+from uanref.stepping.road import LOSS
 
 KINDS = {"input": "input", "constant": "constant", "step": "step", "loss": "the loss"}
 SHADES = 10
@@ -39,13 +40,13 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
         node = nodes[name]
         label = f"{name}: {KINDS[node['kind']]}. {node['meaning']}"
         parts.append(
-            f'<a class="node {node["kind"]}" href="#row-{escape(name)}" data-name="{escape(name)}" '
+            f'<a class="node {LOSS if name == LOSS else node["kind"]}" href="#row-{escape(name)}" data-name="{escape(name)}" '
             f'aria-label="{escape(label)}" transform="translate({box.x - WIDTH / 2:.1f} {box.y:.1f})">'
             f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{6 if node["kind"] == "step" else HEIGHT / 2:.0f}"/>'
             f'<text class="symbol" x="{WIDTH / 2:.0f}" y="16">{_symbol(node["symbol"])}</text>'
             f'<text class="name" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
             f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text>'
-            f'<text class="count" x="{WIDTH / 2:.0f}" y="{HEIGHT + 10:.0f}"></text></a>'
+            f'<text class="count" x="2" y="4"></text></a>'
         )
     return "\n".join([*parts, "</svg>"])
 

@@ -10,8 +10,8 @@ const explorer = (() => {
   const questions = quiz.create(state);
   graph.create(state, byId("map"));
   const panel = nodePanel.create(state, questions, byId("panel"));
-  mistakes.create(state, byId("mistakes"));
-  if (typeof game.create === "function") game.create(state, byId("game"));
+  mistakes.create(state, byId("mistakes"), byId("map"));
+  const finder = game.create(state, byId("game"));
   collapse.create(state, byId("collapse"));
   const channel = mixture.create(state, byId("mixture"));
   nodesTable.create(state, byId("table"), byId("verdict"));
@@ -39,15 +39,6 @@ const explorer = (() => {
     last: () => state.go(state.road.length - 1),
   };
 
-  function toggleQuiz() {
-    if (!state.proven.length) return;
-    questions.toggle();
-    byId("quiz").setAttribute("aria-pressed", String(questions.on));
-    document.body.classList.toggle("quiz", questions.on);
-    views.show("panel");
-    panel.draw();
-  }
-
   function toggleHelp() {
     byId("keys").hidden = !byId("keys").hidden;
     byId("help").setAttribute("aria-expanded", String(!byId("keys").hidden));
@@ -55,7 +46,7 @@ const explorer = (() => {
 
   const keys = {
     ArrowRight: walk.forward, f: walk.forward, ArrowLeft: walk.back, b: walk.back,
-    Home: walk.first, End: walk.last, p: player.toggle, q: toggleQuiz, "?": toggleHelp,
+    Home: walk.first, End: walk.last, p: player.toggle, q: () => lesson.quiz.toggle(), "?": toggleHelp,
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest?.("input, select, textarea")) return;
@@ -64,11 +55,25 @@ const explorer = (() => {
     event.preventDefault();
     action();
   });
-  const buttons = { ...walk, play: player.toggle, quiz: toggleQuiz, help: toggleHelp, reset: state.reset };
+  const buttons = { ...walk, play: player.toggle, help: toggleHelp, reset: state.reset };
   for (const [id, action] of Object.entries(buttons)) byId(id).addEventListener("click", action);
-  byId("quiz").hidden = !state.proven.length;
   state.subscribe((what) => what === "current" && position());
   position();
+
+  // --- Esc in an entry: what stood there before the edit began ---
+
+  const began = new WeakMap();
+  document.addEventListener("focusin", ({ target }) => {
+    if (target.matches?.(".array input")) began.set(target, { shown: target.value, exact: target.title || target.value });
+  });
+  document.addEventListener("keydown", ({ key, target }) => {
+    if (key !== "Escape" || !began.has(target)) return;
+    const { shown, exact } = began.get(target);
+    target.value = exact;
+    target.dispatchEvent(new Event("input", { bubbles: true }));
+    target.value = shown;
+    target.blur();
+  });
 
   // --- light and dark ---
 
@@ -81,8 +86,7 @@ const explorer = (() => {
   });
   nameTheme();
 
-  const made = { state, channel, panel, views, player };
   // Last, for it may go to the stop, the tab and the numbers that a link names.
-  if (typeof pageState !== "undefined") pageState.create(state, made);
-  return made;
+  const lesson = classroom.create(state, { questions, finder, panel, views });
+  return { state, channel, panel, views, player, lesson };
 })();

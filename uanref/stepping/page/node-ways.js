@@ -68,7 +68,7 @@ const nodeWays = (() => {
 
     // What this step sends on, and how much of its inputs' gradients has arrived with it.
     function sent(node) {
-      const targets = (node.inputs ?? []).filter((name) => store.traced.contributions[name]?.[node.name]);
+      const targets = (node.inputs ?? []).filter((name) => store.traced.contributions[name]?.[node.name] && !store.hides(name));
       if (!targets.length) return [];
       return [
         el("h4", {}, "Sent on from here"),

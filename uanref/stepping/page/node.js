@@ -27,7 +27,7 @@ const nodePanel = (() => {
       parts = {
         node, hidden, value: valueTable(node), slope: gradientTable(node, hidden), tables: [],
         state: el("p", { class: "state small" }), numbers: el("div", { class: "numbers" }),
-        question: div("node-question"), proof: div("node-proof"), numerical: div("numerical"), arrived: div("arrived"),
+        question: div("node-question"), proof: div("node-proof"), numerical: el("div", { id: "numerical", class: "cell" }), arrived: div("arrived"),
         sent: div("sent"), explained: { forward: el("div", { class: "explained" }), backward: el("div", { class: "explained" }) },
       };
       panel.replaceChildren(
@@ -90,7 +90,8 @@ const nodePanel = (() => {
       if (!local.length && !constants.length)
         return el("p", { class: "small" }, node.inputs ? "Nothing goes back from here." : "The gradient ends here: nothing stands before it.");
       return el("ul", { id: "back-rules", class: "back" }, [...local, ...constants].map(([name, { equation: markup }]) =>
-        el("li", {}, el("span", { class: "small" }, "to ", says.link(name)), equation(markup), says.slip(node.name, name))));
+        el("li", {}, el("span", { class: "small" }, "to ", says.link(name)),
+          quiz.hidesRule(name) ? el("p", { class: "small" }, "asked for in the quiz") : equation(markup), says.slip(node.name, name))));
     }
 
     function gradientTable(node, hidden) {
@@ -120,8 +121,7 @@ const nodePanel = (() => {
       value.update(store.traced.values[node.name]);
       parts.tables.forEach((update) => update());
       const { users, all } = store.arrived(node.name);
-      const complete = users.length === all.length;
-      if (slope) slope.update(complete ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
+      if (slope) slope.update(store.complete(node.name) ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
       parts.state.replaceChildren(...(slope && !hidden ? stateOf(node, users, all) : []));
       parts.question.replaceChildren(...(hidden ? [quiz.question(node.name, answered)] : []));
       const shown = !hidden && store.proven.includes(node.name) && all.length > 0;
@@ -156,12 +156,15 @@ const nodePanel = (() => {
       parts.proof.replaceChildren(...content);
       const found = store.numerical(node.name);
       const shown = found && !hidden && (state === "right" || state === "wrong");
-      parts.numerical.className = `cell ${state}`;
-      parts.numerical.replaceChildren(...(shown ? [el("h4", {}, "Numerical gradient"), table(found).element] : []));
+      parts.numerical.dataset.state = state;
+      parts.numerical.replaceChildren(...(shown ? [
+        el("h4", {}, "Numerical gradient", store.complete(node.name) ? null : el("span", { class: "small" }, " – of all parts")),
+        table(found).element,
+      ] : []));
     }
 
     const verdict = (right, name) => el(
-      "p", {}, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
+      "p", { class: "verdict" }, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
       el("span", { id: "error" }, error(store.error(name))), `, allowed ${error(store.data.tolerance, 0)}.`,
     );
 

@@ -18,7 +18,10 @@ const store = (() => {
     if (loss) byName[loss.name] = { kind: "loss", axes: [], inputs: [exported.output], ...loss };
     const proven = nodes.filter((node) => node.gradient !== null).map((node) => node.name);
     const listeners = [];
+    const example = { inputs: derivation.inputsOf(exported), upstream: derivation.upstreamOf(exported) };
+    let base = example; // the numbers to which "Reset" goes back
     let inputs, upstream, mistake, traced, right, numerical;
+    let secret = false; // whether the page keeps to itself what is planted
     let last = 0; // the stop from which the reader goes on
     let at = 0;
     let { node: current, phase } = road[0];
@@ -28,11 +31,23 @@ const store = (() => {
     const tell = (what) => listeners.forEach((listener) => listener(what));
 
     function reset() {
-      inputs = derivation.inputsOf(exported);
-      upstream = derivation.upstreamOf(exported);
-      mistake = null;
+      load({ ...base, mistake: null });
+    }
+
+    // Other numbers to begin with, as when another page opens this one on its own.
+    function rebase(given) {
+      base = given;
+      reset();
+    }
+
+    function load(given) {
+      ({ inputs, upstream, mistake } = given);
+      secret = false;
+      const same = (one, other) => one.data.every((x, i) => Object.is(x, other.data[i]));
+      const isExample = Object.keys(inputs).every((name) => same(inputs[name], example.inputs[name])) &&
+        same(upstream, example.upstream);
       // The numbers that the page came with are proven already.
-      numerical = Object.fromEntries(
+      numerical = !isExample ? {} : Object.fromEntries(
         proven
           .filter((name) => byName[name].numerical !== null)
           .map((name) => [name, {
@@ -83,10 +98,26 @@ const store = (() => {
     }
 
     // mistake: one of data.mistakes, or null. Numerical gradients know nothing of it and stay.
-    function plant(chosen) {
+    // secret: the page tells nobody which, until it is revealed.
+    function plant(chosen, options = {}) {
       mistake = chosen;
+      secret = chosen !== null && options.secret === true;
       run();
     }
+
+    function reveal() {
+      secret = false;
+      tell("numbers");
+    }
+
+    // Of a wrong gradient: "source" where the mistake enters, "inherited" where it was passed on; else, or as long as it is a
+    // secret, null.
+    function role(name) {
+      if (mistake === null || secret || !["wrong", "undefined"].includes(state(name))) return null;
+      return name === mistake.input ? "source" : "inherited";
+    }
+
+    const inherited = () => nodes.map((node) => node.name).filter((name) => role(name) === "inherited").reverse();
 
     function prove() {
       if (timer === null) timer = setTimeout(slice, 0);
@@ -158,14 +189,22 @@ const store = (() => {
       return { users: all.filter((user) => passed.has(user)), all };
     }
 
+    const complete = (name) => arrived(name).users.length === arrived(name).all.length;
+
     return {
-      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reset, go, move, select, arrived, state, error,
+      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reveal, role, inherited, load, rebase,
+      reset, go, move, select, arrived, complete, state, error,
+      hides: () => false, // whether a quiz keeps a gradient to itself; the quiz puts its own in
       numerical: (name) => numerical[name],
       subscribe: (listener) => listeners.push(listener),
       get inputs() { return inputs; },
       get traced() { return traced; },
       get right() { return right; }, // the trace without the mistake
-      get mistake() { return mistake; },
+      get upstream() { return upstream; },
+      get base() { return base; },
+      get mistake() { return secret ? null : mistake; }, // as far as the reader may know it
+      get planted() { return mistake; }, // whether or not
+      get secret() { return secret; },
       get at() { return at; },
       get last() { return last; },
       get phase() { return phase; },
