@@ -250,9 +250,13 @@ def test_the_source_of_a_mistake_and_those_that_inherited_it_are_told_apart(page
     listed = [option.get_attribute("textContent") for option in page.all("#mistake option")][1:]
     assert listed == [mistake.id for mistake in mistakes(page.derivation)]  # as the terminal lists them
     chosen = slip("bn", "var <- std: sign flipped")
-    red = {node.name for node in plant(page.derivation, chosen).nodes.values() if (node.error or 0) > 1e-6}
+    trace = plant(page.derivation, chosen)
+    red = {node.name for node in trace.nodes.values() if (node.error or 0) > 1e-6}
     page.one("#tab-mistakes").click()
     page.choose("#mistake", chosen.id)
+    assert {name for name, mark in page.marks().items() if mark == "✗"} == red
+    page.holds(trace)
+    assert f"{len(red)} gradients are wrong" in page.one("#verdict").text
 
     def nodes(kind: str) -> set[str]:
         return {str(node.get_attribute("data-name")) for node in page.all(f".node.{kind}")}
@@ -264,7 +268,13 @@ def test_the_source_of_a_mistake_and_those_that_inherited_it_are_told_apart(page
     assert "Inherited on the way back from there: squared, centred, x." in text
     assert "enters here" in str(page.one('.node[data-name="var"]').get_attribute("aria-label"))
     assert page.one("#mistake-result .written").text == written("bn", chosen.step, chosen.input)
+    page.one("#mistake-result button").click()
+    page.one("#tab-panel").click()
+    assert page.current() == "var"
+    assert "planted here" in page.one("#contributions").text
+    page.one("#tab-mistakes").click()
     page.choose("#mistake", "")
+    assert set(page.marks().values()) == {"✓", ""}
     assert nodes("source") | nodes("inherited") == set()
 
 
@@ -436,6 +446,40 @@ def choose(page: Page, at: int) -> None:
     """Choose a rule by keyboard."""
     page.script("document.querySelectorAll('.rules input')[arguments[0]].focus()", at)
     page.press(page.key("SPACE"), page.key("ENTER"))
+
+
+def test_the_quiz_judges_numbers_and_asks_anew_after_an_edit(page: Page) -> None:
+    page.open("bn")
+    trace = page.derivation.trace()
+    page.script("explorer.state.plant(explorer.state.data.mistakes.find((m) => m.id === arguments[0]))", SLIP)
+    page.press("q")
+    page.script("explorer.state.select('var')")
+    page.one("#show-rule").click()
+    right = float(trace["var"].gradient[[cell.text for cell in page.all("#gradient td")].index("?")])  # type: ignore[index]
+    page.set(page.one("#answer"), 1.2 * right)
+    page.press(page.key("ENTER"))
+    assert "Not yet" in page.one(".answer").text
+    page.set(page.one("#answer"), -right)
+    page.press(page.key("ENTER"))
+    assert "look at the signs" in page.one(".answer").text
+    # With other numbers it asks anew, and what is needed has them.
+    page.script("explorer.state.edit('gamma', 0, 30)")
+    inputs = page.derivation.example()
+    inputs["gamma"][0] = 30.0
+    changed = page.derivation.trace(inputs, trace.upstream, numerical=False)
+    page.one(".ask details summary").click()
+    assert "gradient of std" in page.one(".ask details").text
+    near(page.numbers(".ask details")[:2], changed["std"].gradient, "what is needed")
+    near(page.numbers(".ask details")[2:], changed["std"].value, "what is needed")
+    page.one("#reset").click()
+    page.set(page.one("#answer"), f"{right:.4g}")
+    page.press(page.key("ENTER"))
+    assert "Right" in page.one(".ask").text
+    near(page.numbers("#panel #gradient"), trace["var"].gradient, "shown after the answer")
+    page.script("explorer.state.select('mu')")
+    assert "?" in [cell.text for cell in page.all("#gradient td")]
+    page.press("q")
+    near(page.numbers("#panel #gradient"), trace["mu"].gradient, "shown without the quiz")
 
 
 def test_an_answer_that_is_shown_is_counted_as_such(page: Page) -> None:

@@ -60,21 +60,6 @@ const explorer = (() => {
   state.subscribe((what) => what === "current" && position());
   position();
 
-  // --- Esc in an entry: what stood there before the edit began ---
-
-  const began = new WeakMap();
-  document.addEventListener("focusin", ({ target }) => {
-    if (target.matches?.(".array input")) began.set(target, { shown: target.value, exact: target.title || target.value });
-  });
-  document.addEventListener("keydown", ({ key, target }) => {
-    if (key !== "Escape" || !began.has(target)) return;
-    const { shown, exact } = began.get(target);
-    target.value = exact;
-    target.dispatchEvent(new Event("input", { bubbles: true }));
-    target.value = shown;
-    target.blur();
-  });
-
   // --- light and dark ---
 
   const root = document.documentElement;
