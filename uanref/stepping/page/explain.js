@@ -138,7 +138,7 @@ const explain = (() => {
       part.user !== null && made.lines.length > 1 && !secret() ? [" ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, "= ", number(part.value))] : "",
       part.user ? el("span", { class: "small" }, " from ", link(store, part.user)) : "",
       part.mistake ? el("span", { class: "wrong" }, ` ✗ planted here: ${part.mistake}`) : "");
-    const write = (parts) => parts.map((part) => shownPart(store, part, write));
+    const write = (parts) => together(parts).map((part) => shownPart(store, part, write));
     // In the game a mistake is planted unseen: whoever looks for it works the sum out.
     const secret = () => made.kind !== "value" && store.planted && !store.mistake;
     const partly = made.kind === "gradient" && made.lines.length < store.arrived(made.name).all.length;
@@ -153,8 +153,21 @@ const explain = (() => {
 
   const link = (store, name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
 
+  // A number and its parentheses stay on one line.
+  function together(parts) {
+    const made = [];
+    for (const part of parts) {
+      const [before, last] = made.slice(-2);
+      if (part.text?.startsWith(")") && last?.source && before?.text?.endsWith("(")) {
+        made.splice(-2, 2, { text: before.text.slice(0, -1) }, { closed: last }, { text: part.text.slice(1) });
+      } else made.push(part);
+    }
+    return made;
+  }
+
   function shownPart(store, part, write) {
     if (part.text !== undefined) return part.text;
+    if (part.closed) return el("span", { class: "closed" }, "(", shownPart(store, part.closed, write), ")");
     if (part.more) {
       const button = el("button", {
         type: "button", class: "more", "data-value": part.value,
