@@ -90,8 +90,6 @@ def written(parts: list[dict[str, Any]]) -> Iterator[str]:
         elif "more" in part:
             assert part["count"] > 1
             yield from written(part["more"])
-        elif part.get("signed"):
-            yield f"- ({-part['number']!r})"
         else:  # a negative number without parentheses, as the page shows it
             yield repr(part["number"]) if part["number"] < 0 else f"({part['number']!r})"
 

@@ -27,7 +27,7 @@ from uanref.stepping.policy import policy
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
 
-STYLES = ("page.css", "class.css", "explain.css")
+STYLES = ("page.css", "explain.css", "class.css")
 
 SCRIPTS = (
     "primitives.js",

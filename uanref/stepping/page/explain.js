@@ -51,9 +51,8 @@ const explain = (() => {
     const users = kind === "contribution" ? [user] : all.filter((from) => asked.users?.includes(from) ?? true);
     const lines = users.map(line);
     const complete = kind === "gradient" && users.length === all.length;
-    const result = complete ? traced.gradients[name].data[entry]
-      : kind === "contribution" && !isLoss(user) ? traced.contributions[name][user].data[entry]
-        : lines.reduce((sum, { value }) => sum + value, 0);
+    const sent = (line) => (isLoss(line.user) ? line.value : traced.contributions[name][line.user].data[entry]);
+    const result = complete ? traced.gradients[name].data[entry] : lines.reduce((sum, line) => sum + sent(line), 0);
     return answer(lines, result, lines.length ? null : all.length ? "nothing has arrived yet" : "no step sends anything back");
   }
 
@@ -77,13 +76,16 @@ const explain = (() => {
       store.subscribe((what) => what !== "proofs" && refresh(store));
     }
     const places = shown.get(store);
-    if (asked === null) places.delete(place);
-    else {
-      places.delete(place);
-      places.set(place, asked); // the last one asked is the last in the list: its sources are marked
-    }
+    places.delete(place);
     if (asked === null) place.replaceChildren();
+    else {
+      // The last one asked is the last in the list: its sources are marked. A sum so far is no value of the trace, so the
+      // table that was clicked on is kept.
+      const table = arrays.showing().find((table) => table.element.contains(document.activeElement));
+      places.set(place, { ...asked, table });
+    }
     refresh(store);
+    if (asked !== null) place.scrollIntoView({ block: "nearest" });
   }
 
   function refresh(store) {
@@ -95,9 +97,10 @@ const explain = (() => {
     const note = (found, value, entry) => value && found.set(value, [...(found.get(value) ?? []), entry]);
     let sources = new Map();
     for (const [place, asked] of places) {
-      const users = asked.kind === "gradient" && store.arrived ? store.arrived(asked.name).users : undefined;
+      const users = asked.kind === "gradient" ? store.arrived(asked.name).users : undefined;
       const made = told(store.exported, store.traced, { ...asked, users }, store.mistake);
       note(picked, valueOf(store, asked), asked.entry);
+      asked.table?.mark([asked.entry], "picked");
       sources = new Map();
       for (const source of sourcesOf(made.lines.flatMap(({ parts }) => parts))) note(sources, valueOf(store, source), source.entry);
       place.replaceChildren(explanation(store, made, place));
@@ -135,23 +138,39 @@ const explain = (() => {
     const result = el("output", { class: "result", "data-value": made.result, title: made.result }, number(made.result));
     const line = (part) => el("p", { class: "sum", "data-user": part.user },
       made.kind === "value" ? "= " : made.kind === "gradient" ? el("b", { class: "adds" }, "+= ") : "= ", write(part.parts),
-      part.user !== null && made.lines.length > 1 ? [" = ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, number(part.value))] : "",
+      part.user !== null && made.lines.length > 1 && !secret() ? [" ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, "= ", number(part.value))] : "",
       part.user ? el("span", { class: "small" }, " from ", link(store, part.user)) : "",
       part.mistake ? el("span", { class: "wrong" }, ` ✗ planted here: ${part.mistake}`) : "");
-    const write = (parts) => parts.map((part) => shownPart(store, part, write));
-    const partly = made.kind === "gradient" && store.arrived && store.arrived(made.name).users.length < store.arrived(made.name).all.length;
+    const write = (parts) => together(parts).map((part) => shownPart(store, part, write));
+    // In the game a mistake is planted unseen: whoever looks for it works the sum out.
+    const secret = () => made.kind !== "value" && store.planted && !store.mistake;
+    const partly = made.kind === "gradient" && made.lines.length < store.arrived(made.name).all.length;
     return el("div", { class: "entry-explained", role: "group", "aria-label": `How ${made.kind === "value" ? "" : "the gradient of "}${made.name}${where} came about` },
-      el("p", { class: "of small" }, title, `: ${made.kind === "value" ? "" : made.kind === "gradient" ? "gradient of " : "part of the gradient of "}`,
-        el("code", {}, made.name), where, close),
+      el("p", { class: "of small" }, close, title, `: ${made.kind === "value" ? "" : made.kind === "gradient" ? "gradient of " : "part of the gradient of "}`,
+        el("code", {}, made.name), where),
       made.lines.length ? null : el("p", { class: "given small" }, `${made.given.charAt(0).toUpperCase()}${made.given.slice(1)}.`),
       made.lines.map(line),
-      el("p", { class: "total" }, symbol(store, { ...made, value }), made.lines.length ? partly ? ", so far = " : " = " : " = ", result));
+      el("p", { class: "total" }, symbol(store, { ...made, value }), secret() ? ", in the table: " : partly ? ", so far = " : " = ", result,
+        secret() && made.lines.length ? el("span", { class: "small" }, " – a mistake is planted somewhere: work the sum out and compare") : ""));
   }
 
   const link = (store, name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
 
+  // A number and its parentheses stay on one line.
+  function together(parts) {
+    const made = [];
+    for (const part of parts) {
+      const [before, last] = made.slice(-2);
+      if (part.text?.startsWith(")") && last?.source && before?.text?.endsWith("(")) {
+        made.splice(-2, 2, { text: before.text.slice(0, -1) }, { closed: last }, { text: part.text.slice(1) });
+      } else made.push(part);
+    }
+    return made;
+  }
+
   function shownPart(store, part, write) {
     if (part.text !== undefined) return part.text;
+    if (part.closed) return el("span", { class: "closed" }, "(", shownPart(store, part.closed, write), ")");
     if (part.more) {
       const button = el("button", {
         type: "button", class: "more", "data-value": part.value,
@@ -159,7 +178,7 @@ const explain = (() => {
       }, `… ${part.count} more`);
       return [" ", button];
     }
-    const digits = part.signed ? `− ${number(-part.number)}` : part.source || !Number.isInteger(part.number) ? number(part.number) : String(part.number).replace("-", "−");
+    const digits = part.source || !Number.isInteger(part.number) ? number(part.number) : String(part.number).replace("-", "−");
     if (!part.source) return el("span", { class: "own", "data-value": part.number }, digits);
     const value = valueOf(store, part.source);
     const of = part.source.kind === "value" ? "" : "gradient of ";

@@ -2,8 +2,7 @@
 // uanref/stepping/unicode.py.
 //
 // A text is a list of parts: {text}; {number, source} with source {kind: "value" | "gradient", name, entry}, null for a
-// number of the rule's own; {more, count, value}, parts that a reader opens. A part with `signed` is a later term of a
-// sum: its own minus is the sum's.
+// number of the rule's own; {more, count, value}, parts that a reader opens.
 
 "use strict";
 
@@ -117,14 +116,14 @@ const written = (() => {
   const call = (name, inner, value) =>
     ({ parts: [{ text: `${name}(` }, ...joined(inner.map(({ parts }) => parts), ", "), { text: ")" }], strength: ATOM, value });
 
-  // Terms with their signs: a term that begins with a minus gives it to the sum.
+  // Terms with their signs: a rule's minus is the sum's, a number's own minus stays with it.
   function plus(terms) {
     return terms.flatMap(({ parts }, i) => (i ? follows(parts) : parts));
   }
 
   function follows([first, ...rest]) {
     if (first.text?.startsWith("−")) return [{ text: " − " }, ...(first.text === "−" ? [] : [{ text: first.text.slice(1) }]), ...rest];
-    if (first.number < 0) return [{ text: " " }, { ...first, signed: true }, ...rest];
+    if (first.number < 0) return [{ text: " + (" }, first, { text: ")" }, ...rest];
     return [{ text: " + " }, first, ...rest];
   }
 
