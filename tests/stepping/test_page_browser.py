@@ -455,7 +455,21 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
             page.press("f")
             assert page.driver.switch_to.active_element.get_attribute("data-name") == "std"
             reached.add("std")
-    assert {*nodes, "theme", "first", "back", "forward", "last", "quiz", "reset", "help", "mistake", "line"} <= reached
+    buttons = {"theme", "first", "back", "play", "forward", "last", "quiz", "reset", "present", "help", "tab-panel"}
+    assert {*nodes, *buttons} <= reached
+    # The arrows go from tab to tab, Tab into the view that is shown.
+    page.tab("panel")
+    for control, view in (("mistake", "mistakes"), ("line", "collapse")):
+        page.one("[role=tab][tabindex='0']").send_keys("")  # the focus goes to the tab that is shown
+        for _ in page.all("[role=tab]"):
+            if page.driver.switch_to.active_element.get_attribute("aria-controls") == view:
+                break
+            page.press(page.key("ARROW_RIGHT"))
+        for _ in range(3):
+            page.press(page.key("TAB"))
+            if page.driver.switch_to.active_element.get_attribute("id") == control:
+                break
+        assert page.driver.switch_to.active_element.get_attribute("id") == control
     # Keys that are typed into a field are the field's.
     page.select("x")
     page.set(page.all("#value input")[0], 1)

@@ -87,7 +87,7 @@ COUNTS = """return Object.fromEntries([...document.querySelectorAll(".node")].ma
   [node.dataset.name, node.querySelector(".count").textContent])));"""
 
 
-@pytest.mark.parametrize("name", ["bn", "uan"])
+@pytest.mark.parametrize("name", ["bn", *slow("uan")])
 def test_the_stand_in_loss_has_its_value_and_sends_its_weights(page: Page, name: str) -> None:
     page.open(name)
     trace = page.derivation.trace(numerical=False)
