@@ -194,6 +194,12 @@ def test_on_a_phone_the_panel_comes_first(page: Page) -> None:
     page.open("bn")
     tops = page.script("return ['#panel', '#map'].map((at) => document.querySelector(at).getBoundingClientRect().top)")
     assert tops[0] < 300 < tops[1]
+    order = "return ['forward', 'backward'].map((at) => document.querySelector(`.column.${at}`).offsetTop)"
+    forward, backward = page.script(order)
+    assert forward < backward
+    page.press(page.key("END"))  # on the way back the way back comes first
+    forward, backward = page.script(order)
+    assert backward < forward
 
 
 def test_values_and_gradients_stand_in_rows_of_one_height_and_nothing_is_clipped(page: Page) -> None:
