@@ -513,6 +513,41 @@ def test_the_quiz_judges_numbers_and_asks_anew_after_an_edit(page: Page) -> None
     near(page.numbers("#panel #gradient"), trace["mu"].gradient, "shown without the quiz")
 
 
+def test_what_the_quiz_asks_for_is_hidden_elsewhere(page: Page) -> None:
+    page.open("bn")
+    page.press("q")
+
+    def edges() -> dict[str, str]:
+        found: dict[str, str] = page.script(
+            "return Object.fromEntries([...document.querySelectorAll('.flow')]"
+            ".map((text) => [text.dataset.source, text.textContent]))"
+        )
+        return found
+
+    page.script("explorer.state.select('y')")
+    assert edges() == {"scaled": "?", "beta": "?"}
+    assert page.one("#back-rules").text.count("asked for in the quiz") == 2
+    assert page.all("#back-rules math[display=block]") == []
+    assert page.all("#panel .part[data-target]") == []  # nor what is sent on
+    page.script("explorer.state.select('scaled')")
+    page.one("#show-rule").click()
+    page.one("#show-number").click()
+    page.script("explorer.state.select('y')")
+    assert edges()["beta"] == "?"
+    largest = np.abs(page.derivation.trace(numerical=False)["scaled"].gradient).max()  # type: ignore[arg-type]
+    assert float(edges()["scaled"].strip("≤ ")) == pytest.approx(largest, rel=1e-3)
+    page.one("#tab-collapse").click()
+    hidden = (
+        "return [...document.querySelectorAll(arguments[0])]"
+        ".every((element) => !element.checkVisibility({ visibilityProperty: true }))"
+    )
+    assert page.script(hidden, "#collapse > *")
+    page.one("#tab-table").click()
+    assert page.script(hidden, "#table .gradient, #table details")
+    page.press("q")
+    assert not page.script(hidden, "#table details")
+
+
 def test_an_answer_that_is_shown_is_counted_as_such(page: Page) -> None:
     page.open("bn")
     page.one("#quiz").click()
