@@ -188,13 +188,31 @@ def test_the_button_copies_the_link_or_shows_it(page: Page) -> None:
     assert page.script("return String(getSelection())").strip() == page.driver.current_url
 
 
+def test_where_nothing_goes_back_there_is_no_quiz_but_a_link(page: Page) -> None:
+    page.open("adam")
+    assert not page.one("#quiz").is_displayed()
+    assert page.all("#tab-game, #tab-mistakes") == []
+    page.script("explorer.state.go(2)")
+    fragment = page.script(STATE)
+    for more in ("&quiz=1", "&find=3"):
+        follow(page, fragment + more)
+        assert "nothing was changed" in notice(page)
+    follow(page, fragment.replace("at=3", "at=2"))
+    assert page.script("return [explorer.state.at, explorer.lesson.state.text]") == [
+        1,
+        fragment.replace("at=3", "at=2"),
+    ]
+
+
 # --- numbers of another page ------------------------------------------------------------------------
 
 
 def started(page: Page, name: str, begin: Any) -> None:
     """Open a derivation's page with a start put into it, as another page does."""
-    page.open(name)
-    text = (page.folder / f"{name}.html").read_text("utf-8")
+    plain = page.folder / f"{name}.html"
+    if not plain.exists():
+        page.open(name)
+    text = plain.read_text("utf-8")
     empty = '<script type="application/json" id="start">null</script>'
     assert text.count(empty) == 1
     path = page.folder / f"{name}-started.html"
@@ -295,8 +313,9 @@ return copy.outerHTML + document.querySelector('#game').textContent + document.t
 def betrayed(page: Page, mistake: Mistake) -> list[str]:
     """What on the page tells of a mistake."""
     told = page.script(VISIBLE)
-    texts = (mistake.id, mistake.description, "planted here", "enters here", "inherits", " source")
-    return [text for text in texts if text in told]
+    texts = (mistake.id, mistake.description, "planted here", "enters here", "inherits")
+    roles = page.all(".node.source, .node.inherited")
+    return [text for text in texts if text in told] + [str(node.get_attribute("data-name")) for node in roles]
 
 
 def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
@@ -315,6 +334,11 @@ def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
     for stop in range(page.script("return explorer.state.road.length")):
         page.script("explorer.state.go(arguments[0])", stop)
         assert betrayed(page, hidden) == [], stop
+    page.script("explorer.state.select(arguments[0])", hidden.input)
+    page.one("#tab-panel").click()
+    page.one("#gradient td button").click()
+    assert "Not while a mistake is planted unseen" in page.one(".column.backward .entry-explained").text
+    page.one("#tab-game").click()
     assert page.one("#mistake").get_property("disabled")
     assert page.one("#mistake").get_property("value") == ""
     lines = [option.text for option in page.all("#game-line option")]
@@ -351,7 +375,8 @@ def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
     assert {n.get_attribute("data-name") for n in page.all(".node.source")} == {hidden.input}
     assert {n.get_attribute("data-name") for n in page.all(".node.inherited")} == red - {hidden.input}
     assert page.script("return document.activeElement.id") == "game-another"
-    assert page.script(STATE) == fragment.replace("&tab", "&at=19&tab")  # who gets the link has to find it, too
+    last = page.script("return explorer.state.last") + 1  # who gets the link has to find it, too
+    assert page.script(STATE) == fragment.replace("&tab", f"&at={last}&tab")
     page.one("#game-another").click()
     assert page.script("return explorer.state.mistake") is None
     assert page.script("return explorer.state.planted") is not None
@@ -380,6 +405,12 @@ def test_a_line_shows_its_numbers_and_what_was_sent(page: Page) -> None:
     assert written("bn", hidden.step, hidden.input) in page.one("#game-numbers").text
     sent = plant(page.derivation, hidden, numerical=False)[hidden.input].contributions[hidden.step]
     near(page.numbers("#game-numbers")[-sent.size :], sent, "what was sent")
+    page.script("explorer.state.edit('x', 0, 1.25)")
+    inputs = page.derivation.example()
+    inputs["x"][0, 0] = 1.25
+    upstream = page.derivation.trace(numerical=False).upstream
+    sent = plant(page.derivation, hidden, inputs, upstream, numerical=False)[hidden.input].contributions[hidden.step]
+    near(page.numbers("#game-numbers")[-sent.size :], sent, "what was sent after an edit")
 
 
 def test_a_game_ends_with_reset_and_with_the_quiz_and_a_link_opens_the_same(page: Page) -> None:

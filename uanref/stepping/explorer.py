@@ -47,6 +47,7 @@ SCRIPTS = (
     "quiz.js",
     "mistakes.js",
     "game.js",
+    "fragment.js",
     "state.js",
     "collapse.js",
     "mixture.js",

@@ -16,6 +16,8 @@ from uanref.stepping.layout_columns import WIDTH
 from uanref.stepping.road import LOSS
 
 KINDS = {"input": "input", "constant": "constant", "step": "step", "loss": "the loss"}
+LONG = 12
+"""Longer names are written smaller, to fit into their boxes."""
 SHADES = 10
 """Of a number's colour in a table: from none to the one of the largest number."""
 TOLERANCE = 1e-6
@@ -39,12 +41,14 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
     for name, box in drawn.boxes.items():
         node = nodes[name]
         label = f"{name}: {KINDS[node['kind']]}. {node['meaning']}"
+        long = " long" if len(name) > LONG else ""
+        kind = LOSS if name == LOSS else node["kind"]
         parts.append(
-            f'<a class="node {LOSS if name == LOSS else node["kind"]}" href="#row-{escape(name)}" data-name="{escape(name)}" '
+            f'<a class="node {kind}" href="#row-{escape(name)}" data-name="{escape(name)}" '
             f'aria-label="{escape(label)}" transform="translate({box.x - WIDTH / 2:.1f} {box.y:.1f})">'
             f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{6 if node["kind"] == "step" else HEIGHT / 2:.0f}"/>'
             f'<text class="symbol" x="{WIDTH / 2:.0f}" y="16">{_symbol(node["symbol"])}</text>'
-            f'<text class="name" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
+            f'<text class="name{long}" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
             f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text>'
             f'<text class="count" x="2" y="4"></text></a>'
         )

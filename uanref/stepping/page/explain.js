@@ -70,6 +70,9 @@ const explain = (() => {
     const title = symbol(store, { ...made, value });
     const where = arrays.entryText(value, made.entry, store.exported.axes);
     const close = el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => show(store, null, place) }, "×");
+    if (store.secret && made.kind !== "value")
+      return el("div", { class: "entry-explained" },
+        el("p", { class: "small" }, "Not while a mistake is planted unseen: the sum would tell where it is.", close));
     const result = el("output", { class: "result", "data-value": made.result, title: made.result }, number(made.result));
     const line = (part) => el("p", { class: "sum", "data-user": part.user },
       made.kind === "value" ? "= " : made.kind === "gradient" ? el("b", { class: "adds" }, "+= ") : "= ", write(part.parts),

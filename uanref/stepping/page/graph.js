@@ -6,7 +6,7 @@
 const graph = (() => {
   const MARKS = { none: "", checking: "…", right: "✓", wrong: "✗", undefined: "?" };
   const SPOKEN = { none: "", checking: "being checked", right: "proven", wrong: "wrong", undefined: "no number" };
-  const SMALLEST = 0.75; // symbols of 14 px and names of 9.5 px can still be read
+  const SMALLEST = 0.75; // symbols of 15 px and names of 11 px can still be read
   const LARGEST = 1.5;
 
   function create(store, box) {
