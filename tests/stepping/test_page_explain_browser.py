@@ -99,10 +99,8 @@ def test_the_loss_leads_to_the_upstream_gradient_and_a_sum_on_its_way_is_told(pa
     )
     # Behind x_hat, only one of the two parts of the gradient of `centred` has arrived.
     page.script(GO, "x_hat", "backward")
-    page.script(
-    shown = "document.querySelector('.backward .explained')"
-    page.script(f"explain.show(explorer.state, {{kind: 'gradient', name: 'centred', entry: 3}}, {shown})")
-    )
+    place = "document.querySelector('.backward .explained')"
+    page.script(f"explain.show(explorer.state, {{kind: 'gradient', name: 'centred', entry: 3}}, {place})")
     assert [line.get_attribute("data-user") for line in page.all(".backward .entry-explained .sum")] == ["x_hat"]
     assert "so far" in page.one(".backward .total").text
     assert numbers(page, ".backward .result") == pytest.approx([trace["centred"].contributions["x_hat"].ravel()[3]])
