@@ -106,7 +106,7 @@ def test_the_loss_leads_to_the_upstream_gradient_and_a_sum_on_its_way_is_told(pa
     assert numbers(page, ".backward .result") == pytest.approx([trace["centred"].contributions["x_hat"].ravel()[3]])
 
 
-def test_in_the_game_the_reader_works_out_the_sum(page: Page) -> None:
+def test_in_the_game_no_sum_tells_where_the_mistake_is(page: Page) -> None:
     page.open("bn")
     page.script(
         "const { state } = explorer;"
@@ -116,12 +116,12 @@ def test_in_the_game_the_reader_works_out_the_sum(page: Page) -> None:
     page.script(GO, "std", "backward")
     entries(page, "#gradient")[0].click()
     text = page.one(".backward .entry-explained").text
-    assert "in the table" in text
+    assert "planted unseen" in text
     assert "planted here" not in text
     right = page.derivation.trace(numerical=False)["std"].gradient
     assert right is not None
     assert markup.number_text(float(right[0])) not in text
-    assert page.all(".backward .part-value") == []
+    assert page.all(".backward .from") == page.all(".backward .sum") == []
 
 
 def test_entries_are_picked_by_keyboard(page: Page) -> None:

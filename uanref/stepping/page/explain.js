@@ -76,20 +76,17 @@ const explain = (() => {
     const result = el("output", { class: "result", "data-value": made.result, title: made.result }, number(made.result));
     const line = (part) => el("p", { class: "sum", "data-user": part.user },
       made.kind === "value" ? "= " : made.kind === "gradient" ? el("b", { class: "adds" }, "+= ") : "= ", write(part.parts),
-      part.user !== null && made.lines.length > 1 && !secret() ? [" ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, "= ", number(part.value))] : "",
+      part.user !== null && made.lines.length > 1 ? [" ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, "= ", number(part.value))] : "",
       part.user ? el("span", { class: "small" }, " from ", link(store, part.user)) : "",
       part.mistake ? el("span", { class: "wrong" }, ` ✗ planted here: ${part.mistake}`) : "");
     const write = (parts) => together(parts).map((part) => shownPart(store, part, write));
-    // In the game a mistake is planted unseen: whoever looks for it works the sum out.
-    const secret = () => made.kind !== "value" && store.planted && !store.mistake;
     const partly = made.kind === "gradient" && made.lines.length < store.arrived(made.name).all.length;
     return el("div", { class: "entry-explained", role: "group", "aria-label": `How ${made.kind === "value" ? "" : "the gradient of "}${made.name}${where} came about` },
       el("p", { class: "of small" }, close, title, `: ${made.kind === "value" ? "" : made.kind === "gradient" ? "gradient of " : "part of the gradient of "}`,
         el("code", {}, made.name), where),
       made.lines.length ? null : el("p", { class: "given small" }, `${made.given.charAt(0).toUpperCase()}${made.given.slice(1)}.`),
       made.lines.map(line),
-      el("p", { class: "total" }, symbol(store, { ...made, value }), secret() ? ", in the table: " : partly ? ", so far = " : " = ", result,
-        secret() && made.lines.length ? el("span", { class: "small" }, " – a mistake is planted somewhere: work the sum out and compare") : ""));
+      el("p", { class: "total" }, symbol(store, { ...made, value }), partly ? ", so far = " : " = ", result));
   }
 
   const link = (store, name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
