@@ -37,7 +37,7 @@ def script(*names: str) -> str:
 
 
 def told(cases: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    code = script("primitives.js", "derivation.js", "dom.js", "arrays.js", "written.js", "explain.js")
+    code = script("primitives.js", "derivation.js", "dom.js", "arrays.js", "written.js", "told.js", "explain.js")
     found: list[list[dict[str, Any]]] = json.loads(
         run_javascript("\n".join([code, f"const CASES = {json.dumps(json.dumps(cases))};", TOLD]))
     )

@@ -84,6 +84,46 @@ def test_a_gradient_adds_up_what_each_user_sends(page: Page) -> None:
     assert numbers(page, ".backward .result") == pytest.approx([np.ravel(trace[name].gradient)[entry]])
 
 
+def test_the_loss_leads_to_the_upstream_gradient_and_a_sum_on_its_way_is_told(page: Page) -> None:
+    page.open("bn")
+    trace = page.derivation.trace(numerical=False)
+    page.script(GO, "loss", "loss")
+    entries(page, "#value")[0].click()
+    assert numbers(page, ".forward .result") == pytest.approx([float((trace.upstream * trace.output).sum())])
+    assert "4 more" in page.one(".forward .more").text
+    source = next(button for button in page.all(".forward .from") if button.get_attribute("data-name") == "g")
+    entry = int(source.get_attribute("data-entry"))
+    source.click()
+    assert page.script(
+        "return document.activeElement === document.querySelectorAll('#weights input')[arguments[0]]", entry
+    )
+    # Behind x_hat, only one of the two parts of the gradient of `centred` has arrived.
+    page.script(GO, "x_hat", "backward")
+    place = "document.querySelector('.backward .explained')"
+    page.script(f"explain.show(explorer.state, {{kind: 'gradient', name: 'centred', entry: 3}}, {place})")
+    assert [line.get_attribute("data-user") for line in page.all(".backward .entry-explained .sum")] == ["x_hat"]
+    assert "so far" in page.one(".backward .total").text
+    assert numbers(page, ".backward .result") == pytest.approx([trace["centred"].contributions["x_hat"].ravel()[3]])
+
+
+def test_in_the_game_no_sum_tells_where_the_mistake_is(page: Page) -> None:
+    page.open("bn")
+    page.script(
+        "const { state } = explorer;"
+        "state.plant(state.data.mistakes.find((m) => m.id === arguments[0]), {secret: true})",
+        "std <- inverse_std: sign flipped",
+    )
+    page.script(GO, "std", "backward")
+    entries(page, "#gradient")[0].click()
+    text = page.one(".backward .entry-explained").text
+    assert "planted unseen" in text
+    assert "planted here" not in text
+    right = page.derivation.trace(numerical=False)["std"].gradient
+    assert right is not None
+    assert markup.number_text(float(right[0])) not in text
+    assert page.all(".backward .from") == page.all(".backward .sum") == []
+
+
 def test_entries_are_picked_by_keyboard(page: Page) -> None:
     page.open("bn")
     page.script(GO, "scaled", "forward")

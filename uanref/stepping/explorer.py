@@ -36,6 +36,7 @@ SCRIPTS = (
     "store.js",
     "arrays.js",
     "written.js",
+    "told.js",
     "explain.js",
     "flow.js",
     "graph.js",

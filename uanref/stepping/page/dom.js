@@ -37,6 +37,9 @@ const dom = (() => {
     return x < 0 ? `−${text}` : text;
   }
 
+  // A number at an axis, with as few digits as it needs.
+  const tick = (x) => String(Number(x.toPrecision(4))).replaceAll("-", "−");
+
   // A relative error.
   const error = (x, digits = 1) => (Number.isFinite(x) ? scientific(x, digits) : "no number");
 
@@ -49,5 +52,5 @@ const dom = (() => {
   const equation = (markup) => el("div", { class: "scroll", html: markup });
   const byId = (id) => document.getElementById(id);
 
-  return { el, svg, number, error, parsed, math, equation, byId };
+  return { el, svg, number, tick, error, parsed, math, equation, byId };
 })();

@@ -5,68 +5,6 @@
 const explain = (() => {
   const { el, number, math } = dom;
 
-  // asked: {kind: "value" | "gradient" | "contribution", name, user, entry, users}; user: whose contribution; users: who
-  // has sent a part of the gradient so far, all by default. mistake: null, or {step, input, expression, description}.
-  //
-  // Returns {kind, name, user, entry, lines, result, given}: lines are {parts (see written.js), value, user, mistake};
-  // result is their sum, the entry; given says why there is no line.
-  function told(exported, traced, asked, mistake = null) {
-    const { kind, name, user = null, entry } = asked;
-    const nodes = Object.fromEntries(exported.nodes.map((node) => [node.name, node]));
-    const { loss } = exported;
-    const isLoss = (other) => loss && other === loss.name;
-    const known = { ...traced.values };
-    const names = {};
-    for (const of of Object.keys(known)) names[of] = { kind: "value", name: of };
-    if (loss) {
-      known.g ??= traced.upstream;
-      names.g = { kind: "value", name: "g" };
-      known[`d_${loss.name}`] = primitives.scalar(1);
-      names[`d_${loss.name}`] = { kind: "gradient", name: loss.name };
-    }
-    for (const [of, gradient] of Object.entries(traced.gradients)) {
-      known[`d_${of}`] ??= gradient;
-      names[`d_${of}`] ??= { kind: "gradient", name: of };
-    }
-    const { write } = written.create(names, known, exported.sizes);
-    const of = isLoss(name) ? primitives.scalar(0) : traced.values[name];
-    const index = placeOf(of, entry);
-    const answer = (lines, result, given = null) => ({ kind, name, user, entry, axes: of.axes, index, lines, result, given });
-
-    if (kind === "value") {
-      const forward = isLoss(name) ? loss.forward : nodes[name]?.forward;
-      if (!forward) return answer([], known[name].data[entry], nodes[name]?.kind === "constant" ? "a setting" : "given");
-      const line = write(forward, index);
-      return answer([{ ...line, user: null, mistake: null }], isLoss(name) ? line.value : known[name].data[entry]);
-    }
-    if (isLoss(name) || (name === exported.output && !loss))
-      return answer([], traced.gradients[name]?.data[entry] ?? 1, isLoss(name) || nodes[name].name === "loss" ? "the way back starts here" : "given");
-    const line = (from) => {
-      const slip = mistake !== null && mistake.step === from && mistake.input === name ? mistake : null;
-      const rule = isLoss(from) ? loss.backward[name] : nodes[from].backward[name];
-      const made = write(slip ? slip.expression : rule.expression, index);
-      return { ...made, user: from, mistake: slip && slip.description };
-    };
-    const all = name === exported.output ? [loss.name] : Object.keys(traced.contributions[name]);
-    const users = kind === "contribution" ? [user] : all.filter((from) => asked.users?.includes(from) ?? true);
-    const lines = users.map(line);
-    const complete = kind === "gradient" && users.length === all.length;
-    const sent = (line) => (isLoss(line.user) ? line.value : traced.contributions[name][line.user].data[entry]);
-    const result = complete ? traced.gradients[name].data[entry] : lines.reduce((sum, line) => sum + sent(line), 0);
-    return answer(lines, result, lines.length ? null : all.length ? "nothing has arrived yet" : "no step sends anything back");
-  }
-
-  function placeOf({ axes, shape }, entry) {
-    const index = {};
-    for (let i = axes.length - 1; i >= 0; --i) {
-      index[axes[i]] = entry % shape[i];
-      entry = Math.floor(entry / shape[i]);
-    }
-    return index;
-  }
-
-  // --- on the page ---
-
   const shown = new WeakMap(); // by store: what stands in which place
 
   // Explains one entry in the element `place`; it follows the numbers, and goes when the place goes.
@@ -98,7 +36,7 @@ const explain = (() => {
     let sources = new Map();
     for (const [place, asked] of places) {
       const users = asked.kind === "gradient" ? store.arrived(asked.name).users : undefined;
-      const made = told(store.exported, store.traced, { ...asked, users }, store.mistake);
+      const made = told.entry(store.exported, store.traced, { ...asked, users }, store.mistake);
       note(picked, valueOf(store, asked), asked.entry);
       asked.table?.mark([asked.entry], "picked");
       sources = new Map();
@@ -122,7 +60,7 @@ const explain = (() => {
 
   // A symbol with its index, "dx" with 2,1 below.
   function symbol(store, { kind, name, entry, value }) {
-    const index = Object.values(placeOf(value, entry)).length ? value.axes.map((axis) => placeOf(value, entry)[axis] + 1).join(",") : "";
+    const index = Object.values(told.placeOf(value, entry)).length ? value.axes.map((axis) => told.placeOf(value, entry)[axis] + 1).join(",") : "";
     const bare = store.byName[name] ? math(store.byName[name].math) : el("i", {}, name);
     return el("span", { class: "symbol" }, kind === "value" ? "" : el("i", {}, "d"), bare, index ? el("sub", {}, index) : "");
   }
@@ -138,20 +76,17 @@ const explain = (() => {
     const result = el("output", { class: "result", "data-value": made.result, title: made.result }, number(made.result));
     const line = (part) => el("p", { class: "sum", "data-user": part.user },
       made.kind === "value" ? "= " : made.kind === "gradient" ? el("b", { class: "adds" }, "+= ") : "= ", write(part.parts),
-      part.user !== null && made.lines.length > 1 && !secret() ? [" ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, "= ", number(part.value))] : "",
+      part.user !== null && made.lines.length > 1 ? [" ", el("span", { class: "part-value", "data-value": part.value, title: part.value }, "= ", number(part.value))] : "",
       part.user ? el("span", { class: "small" }, " from ", link(store, part.user)) : "",
       part.mistake ? el("span", { class: "wrong" }, ` ✗ planted here: ${part.mistake}`) : "");
     const write = (parts) => together(parts).map((part) => shownPart(store, part, write));
-    // In the game a mistake is planted unseen: whoever looks for it works the sum out.
-    const secret = () => made.kind !== "value" && store.planted && !store.mistake;
     const partly = made.kind === "gradient" && made.lines.length < store.arrived(made.name).all.length;
     return el("div", { class: "entry-explained", role: "group", "aria-label": `How ${made.kind === "value" ? "" : "the gradient of "}${made.name}${where} came about` },
       el("p", { class: "of small" }, close, title, `: ${made.kind === "value" ? "" : made.kind === "gradient" ? "gradient of " : "part of the gradient of "}`,
         el("code", {}, made.name), where),
       made.lines.length ? null : el("p", { class: "given small" }, `${made.given.charAt(0).toUpperCase()}${made.given.slice(1)}.`),
       made.lines.map(line),
-      el("p", { class: "total" }, symbol(store, { ...made, value }), secret() ? ", in the table: " : partly ? ", so far = " : " = ", result,
-        secret() && made.lines.length ? el("span", { class: "small" }, " – a mistake is planted somewhere: work the sum out and compare") : ""));
+      el("p", { class: "total" }, symbol(store, { ...made, value }), partly ? ", so far = " : " = ", result));
   }
 
   const link = (store, name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
@@ -197,5 +132,5 @@ const explain = (() => {
     table?.pick(source.entry);
   }
 
-  return { told, show };
+  return { told: told.entry, show };
 })();

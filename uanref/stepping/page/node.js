@@ -59,7 +59,7 @@ const nodePanel = (() => {
     function valueTable(node) {
       const editable = node.kind === "input" || node.kind === "constant";
       return table(store.traced.values[node.name], editable
-        ? { name: node.name, edit: (entry, number) => store.edit(node.name, entry, number) }
+        ? { name: node.name, edit: (entry, number) => store.edit(node.name, entry, number), pick: picking("forward", "value", node.name) }
         : { pick: picking("forward", "value", node.name) });
     }
 
