@@ -188,13 +188,31 @@ def test_the_button_copies_the_link_or_shows_it(page: Page) -> None:
     assert page.script("return String(getSelection())").strip() == page.driver.current_url
 
 
+def test_where_nothing_goes_back_there_is_no_quiz_but_a_link(page: Page) -> None:
+    page.open("adam")
+    assert not page.one("#quiz").is_displayed()
+    assert page.all("#tab-game, #tab-mistakes") == []
+    page.script("explorer.state.go(2)")
+    fragment = page.script(STATE)
+    for more in ("&quiz=1", "&find=3"):
+        follow(page, fragment + more)
+        assert "nothing was changed" in notice(page)
+    follow(page, fragment.replace("at=3", "at=2"))
+    assert page.script("return [explorer.state.at, explorer.lesson.state.text]") == [
+        1,
+        fragment.replace("at=3", "at=2"),
+    ]
+
+
 # --- numbers of another page ------------------------------------------------------------------------
 
 
 def started(page: Page, name: str, begin: Any) -> None:
     """Open a derivation's page with a start put into it, as another page does."""
-    page.open(name)
-    text = (page.folder / f"{name}.html").read_text("utf-8")
+    plain = page.folder / f"{name}.html"
+    if not plain.exists():
+        page.open(name)
+    text = plain.read_text("utf-8")
     empty = '<script type="application/json" id="start">null</script>'
     assert text.count(empty) == 1
     path = page.folder / f"{name}-started.html"
@@ -250,9 +268,13 @@ def test_the_source_of_a_mistake_and_those_that_inherited_it_are_told_apart(page
     listed = [option.get_attribute("textContent") for option in page.all("#mistake option")][1:]
     assert listed == [mistake.id for mistake in mistakes(page.derivation)]  # as the terminal lists them
     chosen = slip("bn", "var <- std: sign flipped")
-    red = {node.name for node in plant(page.derivation, chosen).nodes.values() if (node.error or 0) > 1e-6}
+    trace = plant(page.derivation, chosen)
+    red = {node.name for node in trace.nodes.values() if (node.error or 0) > 1e-6}
     page.one("#tab-mistakes").click()
     page.choose("#mistake", chosen.id)
+    assert {name for name, mark in page.marks().items() if mark == "✗"} == red
+    page.holds(trace)
+    assert f"{len(red)} gradients are wrong" in page.one("#verdict").text
 
     def nodes(kind: str) -> set[str]:
         return {str(node.get_attribute("data-name")) for node in page.all(f".node.{kind}")}
@@ -264,7 +286,13 @@ def test_the_source_of_a_mistake_and_those_that_inherited_it_are_told_apart(page
     assert "Inherited on the way back from there: squared, centred, x." in text
     assert "enters here" in str(page.one('.node[data-name="var"]').get_attribute("aria-label"))
     assert page.one("#mistake-result .written").text == written("bn", chosen.step, chosen.input)
+    page.one("#mistake-result button").click()
+    page.one("#tab-panel").click()
+    assert page.current() == "var"
+    assert "planted here" in page.one("#contributions").text
+    page.one("#tab-mistakes").click()
     page.choose("#mistake", "")
+    assert set(page.marks().values()) == {"✓", ""}
     assert nodes("source") | nodes("inherited") == set()
 
 
@@ -285,8 +313,9 @@ return copy.outerHTML + document.querySelector('#game').textContent + document.t
 def betrayed(page: Page, mistake: Mistake) -> list[str]:
     """What on the page tells of a mistake."""
     told = page.script(VISIBLE)
-    texts = (mistake.id, mistake.description, "planted here", "enters here", "inherits", " source")
-    return [text for text in texts if text in told]
+    texts = (mistake.id, mistake.description, "planted here", "enters here", "inherits")
+    roles = page.all(".node.source, .node.inherited")
+    return [text for text in texts if text in told] + [str(node.get_attribute("data-name")) for node in roles]
 
 
 def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
@@ -305,6 +334,11 @@ def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
     for stop in range(page.script("return explorer.state.road.length")):
         page.script("explorer.state.go(arguments[0])", stop)
         assert betrayed(page, hidden) == [], stop
+    page.script("explorer.state.select(arguments[0])", hidden.input)
+    page.one("#tab-panel").click()
+    page.one("#gradient td button").click()
+    assert "Not while a mistake is planted unseen" in page.one(".column.backward .entry-explained").text
+    page.one("#tab-game").click()
     assert page.one("#mistake").get_property("disabled")
     assert page.one("#mistake").get_property("value") == ""
     lines = [option.text for option in page.all("#game-line option")]
@@ -341,7 +375,8 @@ def test_a_mistake_is_planted_unseen_and_found(page: Page) -> None:
     assert {n.get_attribute("data-name") for n in page.all(".node.source")} == {hidden.input}
     assert {n.get_attribute("data-name") for n in page.all(".node.inherited")} == red - {hidden.input}
     assert page.script("return document.activeElement.id") == "game-another"
-    assert page.script(STATE) == fragment.replace("&tab", "&at=19&tab")  # who gets the link has to find it, too
+    last = page.script("return explorer.state.last") + 1  # who gets the link has to find it, too
+    assert page.script(STATE) == fragment.replace("&tab", f"&at={last}&tab")
     page.one("#game-another").click()
     assert page.script("return explorer.state.mistake") is None
     assert page.script("return explorer.state.planted") is not None
@@ -370,6 +405,12 @@ def test_a_line_shows_its_numbers_and_what_was_sent(page: Page) -> None:
     assert written("bn", hidden.step, hidden.input) in page.one("#game-numbers").text
     sent = plant(page.derivation, hidden, numerical=False)[hidden.input].contributions[hidden.step]
     near(page.numbers("#game-numbers")[-sent.size :], sent, "what was sent")
+    page.script("explorer.state.edit('x', 0, 1.25)")
+    inputs = page.derivation.example()
+    inputs["x"][0, 0] = 1.25
+    upstream = page.derivation.trace(numerical=False).upstream
+    sent = plant(page.derivation, hidden, inputs, upstream, numerical=False)[hidden.input].contributions[hidden.step]
+    near(page.numbers("#game-numbers")[-sent.size :], sent, "what was sent after an edit")
 
 
 def test_a_game_ends_with_reset_and_with_the_quiz_and_a_link_opens_the_same(page: Page) -> None:
@@ -425,7 +466,7 @@ def test_the_quiz_begins_near_the_output_and_asks_for_rule_and_number(page: Page
         assert "Right" in page.one(".ask").text
         near(page.numbers("#panel #gradient"), gradient, name)
         tries += 2
-        each = f"{float(f'{tries / (2 * at + 2):.1f}'):g}"
+        each = f"{np.floor(10 * tries / (2 * at + 2) + 0.5) / 10:g}"
         assert page.one("#score").text == f"{at + 1} of {len(names)}, {each} {'try' if each == '1' else 'tries'} each"
         if at + 1 < len(names):
             page.press(page.key("ENTER"))  # the focus is on "Next question"
@@ -436,6 +477,75 @@ def choose(page: Page, at: int) -> None:
     """Choose a rule by keyboard."""
     page.script("document.querySelectorAll('.rules input')[arguments[0]].focus()", at)
     page.press(page.key("SPACE"), page.key("ENTER"))
+
+
+def test_the_quiz_judges_numbers_and_asks_anew_after_an_edit(page: Page) -> None:
+    page.open("bn")
+    trace = page.derivation.trace()
+    page.script("explorer.state.plant(explorer.state.data.mistakes.find((m) => m.id === arguments[0]))", SLIP)
+    page.press("q")
+    page.script("explorer.state.select('var')")
+    page.one("#show-rule").click()
+    right = float(trace["var"].gradient[[cell.text for cell in page.all("#gradient td")].index("?")])  # type: ignore[index]
+    page.set(page.one("#answer"), 1.2 * right)
+    page.press(page.key("ENTER"))
+    assert "Not yet" in page.one(".answer").text
+    page.set(page.one("#answer"), -right)
+    page.press(page.key("ENTER"))
+    assert "look at the signs" in page.one(".answer").text
+    # With other numbers it asks anew, and what is needed has them.
+    page.script("explorer.state.edit('gamma', 0, 30)")
+    inputs = page.derivation.example()
+    inputs["gamma"][0] = 30.0
+    changed = page.derivation.trace(inputs, trace.upstream, numerical=False)
+    page.one(".ask details summary").click()
+    assert "gradient of std" in page.one(".ask details").text
+    near(page.numbers(".ask details")[:2], changed["std"].gradient, "what is needed")
+    near(page.numbers(".ask details")[2:], changed["std"].value, "what is needed")
+    page.one("#reset").click()
+    page.set(page.one("#answer"), f"{right:.4g}")
+    page.press(page.key("ENTER"))
+    assert "Right" in page.one(".ask").text
+    near(page.numbers("#panel #gradient"), trace["var"].gradient, "shown after the answer")
+    page.script("explorer.state.select('mu')")
+    assert "?" in [cell.text for cell in page.all("#gradient td")]
+    page.press("q")
+    near(page.numbers("#panel #gradient"), trace["mu"].gradient, "shown without the quiz")
+
+
+def test_what_the_quiz_asks_for_is_hidden_elsewhere(page: Page) -> None:
+    page.open("bn")
+    page.press("q")
+
+    def edges() -> dict[str, str]:
+        found: dict[str, str] = page.script(
+            "return Object.fromEntries([...document.querySelectorAll('.flow')]"
+            ".map((text) => [text.dataset.source, text.textContent]))"
+        )
+        return found
+
+    page.script("explorer.state.select('y')")
+    assert edges() == {"scaled": "?", "beta": "?"}
+    assert page.one("#back-rules").text.count("asked for in the quiz") == 2
+    assert page.all("#back-rules math[display=block]") == []
+    assert page.all("#panel .part[data-target]") == []  # nor what is sent on
+    page.script("explorer.state.select('scaled')")
+    page.one("#show-rule").click()
+    page.one("#show-number").click()
+    page.script("explorer.state.select('y')")
+    assert edges()["beta"] == "?"
+    largest = np.abs(page.derivation.trace(numerical=False)["scaled"].gradient).max()  # type: ignore[arg-type]
+    assert float(edges()["scaled"].strip("≤ ")) == pytest.approx(largest, rel=1e-3)
+    page.one("#tab-collapse").click()
+    hidden = (
+        "return [...document.querySelectorAll(arguments[0])]"
+        ".every((element) => !element.checkVisibility({ visibilityProperty: true }))"
+    )
+    assert page.script(hidden, "#collapse > *")
+    page.one("#tab-table").click()
+    assert page.script(hidden, "#table .gradient, #table details")
+    page.press("q")
+    assert not page.script(hidden, "#table details")
 
 
 def test_an_answer_that_is_shown_is_counted_as_such(page: Page) -> None:

@@ -1,6 +1,6 @@
-"""Makes ``uanref/stepping/page/math.woff2``: of STIX Math the glyphs that the derivations' equations use.
+"""Makes ``uanref/stepping/page/math.woff``: of STIX Math the glyphs that the derivations' equations use.
 
-    apt install fonts-stix; pip install fonttools brotli; python tests/support/math_font.py
+    apt install fonts-stix; pip install fonttools; python tests/support/math_font.py
 
 The font keeps its table of mathematical layout (MATH), which lets a browser place indices, roots and tall brackets.
 Its licence (math.LICENSE.txt) reserves the name STIX Fonts: a subset has to bear another one.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path("/usr/share/fonts/opentype/stix-word/STIXMath-Regular.otf")
-TARGET = Path(__file__).parents[2] / "uanref" / "stepping" / "page" / "math.woff2"
+TARGET = Path(__file__).parents[2] / "uanref" / "stepping" / "page" / "math.woff"
 NAME = "uanref math"
 
 
@@ -58,11 +58,14 @@ def main() -> None:
     from uanref.stepping.export import exported
 
     wanted = set(string.digits + string.ascii_letters + "()[]{}|+-=<>.,:;/*^~\u2212\u00d7\u22c5\u2026\u221a")
-    wanted |= set(italics())
+    # Some more than is used today, so that another symbol needs no other font.
+    wanted |= set(italics()) | {chr(code) for code in (*range(0x391, 0x3AA), *range(0x3B1, 0x3CA), 0x3D5, 0x3F5)}
     for derivation in DERIVATIONS:
         wanted |= characters(exported(derivation.trace(numerical=False)))
     font = TTFont(SOURCE)
-    options = Options(layout_features=["ssty", "dtls", "flac"], hinting=False, drop_tables=["FFTM"], name_IDs=[0, 13, 14])
+    options = Options(
+        layout_features=["ssty", "dtls", "flac"], hinting=False, drop_tables=["FFTM"], name_IDs=[0, 13, 14]
+    )
     subset = Subsetter(options)
     subset.populate(unicodes=[ord(one) for one in wanted])
     subset.subset(font)
@@ -72,7 +75,7 @@ def main() -> None:
         font["CFF "].cff.fontNames = [NAME.replace(" ", "-")]
         top = font["CFF "].cff.topDictIndex[0]
         top.FullName = top.FamilyName = NAME
-    font.flavor = "woff2"
+    font.flavor = "woff"
     font.save(TARGET)
 
 

@@ -27,7 +27,7 @@ from uanref.stepping.policy import policy
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
 
-STYLES = ("page.css", "mixture.css", "class.css")
+STYLES = ("page.css", "explain.css", "mixture.css", "class.css")
 
 SCRIPTS = (
     "primitives.js",
@@ -35,6 +35,9 @@ SCRIPTS = (
     "dom.js",
     "store.js",
     "arrays.js",
+    "written.js",
+    "told.js",
+    "explain.js",
     "flow.js",
     "graph.js",
     "node-text.js",
@@ -44,6 +47,7 @@ SCRIPTS = (
     "quiz.js",
     "mistakes.js",
     "game.js",
+    "fragment.js",
     "state.js",
     "collapse.js",
     "plot.js",

@@ -69,6 +69,7 @@ const explorer = (() => {
     root.dataset.theme = isDark() ? "light" : "dark";
     nameTheme();
   });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
   nameTheme();
 
   // Last, for it may go to the stop, the tab and the numbers that a link names.

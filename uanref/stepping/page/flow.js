@@ -15,6 +15,7 @@ const flow = (() => {
     const labels = make("g", { class: "labels" });
     const tokens = make("g", { class: "tokens", "aria-hidden": "true" });
     svg.append(labels, tokens);
+    const width = Number(svg.getAttribute("viewBox").split(" ")[2]);
     let running = null;
     let before = store.last;
 
@@ -47,10 +48,16 @@ const flow = (() => {
       const size = single ? part.data[0] : arrays.largestOf(part);
       const length = edge.getTotalLength();
       const { x, y } = edge.getPointAtLength(length < 150 ? Math.min(15, length / 2) : length - 135);
-      labels.append(make("text", {
-        class: "flow", x: x.toFixed(1), y: (y + 4).toFixed(1), "data-source": edge.dataset.source,
-        "data-target": edge.dataset.target, "data-size": hidden ? "" : String(size),
-      }, hidden ? "?" : `${single ? "" : "≤ "}${number(size)}`));
+      const text = hidden ? "?" : `${single ? "" : "≤ "}${number(size)}`;
+      const half = 3.4 * text.length + 4;
+      const middle = Math.min(Math.max(x, half + 1), width - half - 1);
+      labels.append(
+        make("rect", { x: (middle - half).toFixed(1), y: (y - 8).toFixed(1), width: (2 * half).toFixed(1), height: 16, rx: 4 }),
+        make("text", {
+          class: "flow", x: middle.toFixed(1), y: (y + 4).toFixed(1), "data-source": edge.dataset.source,
+          "data-target": edge.dataset.target, "data-size": hidden ? "" : String(size),
+        }, text),
+      );
     }
 
     function run(now, back) {

@@ -64,7 +64,14 @@ const game = (() => {
     const counted = () => el("p", { class: "small", id: "game-score" },
       `${many(round.tries, "try")}, ${many(round.hints, "hint")}. Found so far: ${score.found} of ${score.of}.`);
 
+    // Drawn anew, the focus stays where it was.
     function draw() {
+      const focused = section.contains(document.activeElement) ? document.activeElement.id : "";
+      drawPart();
+      if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    }
+
+    function drawPart() {
       if (!round) {
         show(
           el("p", {}, "A mistake is planted in one line of the way back, and nothing on the page says where. Red nodes are " +
@@ -190,7 +197,7 @@ const game = (() => {
       show(
         el("p", { role: "status" }, round.won ? el("span", { class: "right" }, "✓ Found: ") : "It was: ", el("b", {}, mistake.id), "."),
         el("table", { class: "answers" },
-          el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col" }, rules.lineOf(mistake)), el("th", { scope: "col" }, `d${input}${where}`))),
+          el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col" }, rules.lineOf(mistake)), el("th", { scope: "col" }, `gradient of ${input}${where}`))),
           el("tbody", {},
             row("game-right", "right", rules.written(store.byName[step].backward[input].text), right.data[entry]),
             row("game-wrong", "planted", rules.written(mistake.text), wrong.data[entry]))),
@@ -201,13 +208,12 @@ const game = (() => {
 
     // Another mistake, or none, was planted elsewhere, or all was reset: the game is over.
     store.subscribe((what) => {
-      if (what !== "numbers" || !round || store.planted === round.mistake) {
-        if (what !== "current" && round?.over) draw();
-        return;
-      }
-      round = null;
-      draw();
-      changed();
+      if (!round || what === "current") return;
+      if (store.planted !== round.mistake) {
+        round = null;
+        draw();
+        changed();
+      } else if (what === "numbers" || round.over) draw();
     });
     draw();
     return { start, stop, most: MOST, subscribe: (listener) => listeners.push(listener), get seed() { return round?.seed ?? null; } };

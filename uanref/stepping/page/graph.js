@@ -6,7 +6,7 @@
 const graph = (() => {
   const MARKS = { none: "", checking: "…", right: "✓", wrong: "✗", undefined: "?" };
   const SPOKEN = { none: "", checking: "being checked", right: "proven", wrong: "wrong", undefined: "no number" };
-  const SMALLEST = 0.8; // names of 9.5 px stay readable
+  const SMALLEST = 0.75; // symbols of 15 px and names of 11 px can still be read
   const LARGEST = 1.5;
 
   function create(store, box) {
@@ -77,7 +77,7 @@ const graph = (() => {
 
     // Only the box scrolls, never the page. A node's neighbours shall be seen with it, where there is room.
     function reveal() {
-      const shown = links[store.current].getBoundingClientRect();
+      const shown = links[store.current].querySelector("rect").getBoundingClientRect();
       const window = box.getBoundingClientRect();
       const room = Math.min(90, Math.max(0, (window.height - shown.height) / 2 - 4));
       if (shown.top < window.top + room) box.scrollTop += shown.top - window.top - room;

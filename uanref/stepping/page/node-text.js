@@ -9,7 +9,10 @@ const nodeText = (() => {
     const { exported } = store;
 
     // A node is called the same everywhere: its symbol, and its name in the code.
-    const named = (name) => [math(store.byName[name].math), " ", el("code", {}, name)];
+    const named = (name) => {
+      const symbol = math(store.byName[name].math);
+      return symbol.textContent === name ? [symbol] : [symbol, " ", el("code", {}, name)];
+    };
     const link = (name) => el("button", { type: "button", class: "plain", "aria-label": name, onclick: () => store.select(name) }, named(name));
     const links = (names) => names.flatMap((name, i) => (i ? [", ", link(name)] : [link(name)]));
     const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");

@@ -27,7 +27,7 @@ const nodePanel = (() => {
       parts = {
         node, hidden, value: valueTable(node), slope: gradientTable(node, hidden), tables: [],
         state: el("p", { class: "state small" }), numbers: el("div", { class: "numbers" }),
-        question: div("node-question"), proof: div("node-proof"), numerical: div("numerical"), arrived: div("arrived"),
+        question: div("node-question"), proof: div("node-proof"), numerical: el("div", { id: "numerical", class: "cell" }), arrived: div("arrived"),
         sent: div("sent"), explained: { forward: el("div", { class: "explained" }), backward: el("div", { class: "explained" }) },
       };
       panel.replaceChildren(
@@ -59,7 +59,7 @@ const nodePanel = (() => {
     function valueTable(node) {
       const editable = node.kind === "input" || node.kind === "constant";
       return table(store.traced.values[node.name], editable
-        ? { name: node.name, edit: (entry, number) => store.edit(node.name, entry, number) }
+        ? { name: node.name, edit: (entry, number) => store.edit(node.name, entry, number), pick: picking("forward", "value", node.name) }
         : { pick: picking("forward", "value", node.name) });
     }
 
@@ -121,8 +121,7 @@ const nodePanel = (() => {
       value.update(store.traced.values[node.name]);
       parts.tables.forEach((update) => update());
       const { users, all } = store.arrived(node.name);
-      const complete = users.length === all.length;
-      if (slope) slope.update(complete ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
+      if (slope) slope.update(store.complete(node.name) ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
       parts.state.replaceChildren(...(slope && !hidden ? stateOf(node, users, all) : []));
       parts.question.replaceChildren(...(hidden ? [quiz.question(node.name, answered)] : []));
       const shown = !hidden && store.proven.includes(node.name) && all.length > 0;
@@ -157,13 +156,16 @@ const nodePanel = (() => {
       parts.proof.replaceChildren(...content);
       const found = store.numerical(node.name);
       const shown = found && !hidden && (state === "right" || state === "wrong");
-      parts.numerical.className = `cell ${state}`;
-      parts.numerical.replaceChildren(...(shown ? [el("h4", {}, "Numerical gradient"), table(found).element] : []));
+      parts.numerical.dataset.state = state;
+      parts.numerical.replaceChildren(...(shown ? [
+        el("h4", {}, "Numerical gradient", store.complete(node.name) ? null : el("span", { class: "small" }, " – of all parts")),
+        table(found).element,
+      ] : []));
     }
 
     const verdict = (right, name) => el(
-      "p", {}, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
-      el("span", { id: "error" }, error(store.error(name))), `, allowed ${store.data.tolerance.toExponential(0)}.`,
+      "p", { class: "verdict" }, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
+      el("span", { id: "error" }, error(store.error(name))), `, allowed ${error(store.data.tolerance, 0)}.`,
     );
 
     store.subscribe((what) => {

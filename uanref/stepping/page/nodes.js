@@ -42,7 +42,7 @@ const nodesTable = (() => {
         (many("checking") ? `… checking: ${many("checking")} gradients are still to be proven. ` : "") +
         (wrong ? `✗ ${wrong} gradients are wrong. ` : "") +
         `Largest relative error of ${store.proven.length - many("checking")} gradients against the numerical ones: ` +
-        `${error(worst)} (allowed: ${store.data.tolerance.toExponential(0)}).`;
+        `${error(worst)} (allowed: ${error(store.data.tolerance, 0)}).`;
       verdict.classList.toggle("wrong", wrong > 0);
     }
 

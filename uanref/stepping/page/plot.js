@@ -4,7 +4,7 @@
 "use strict";
 
 const plot = (() => {
-  const { svg, number } = dom;
+  const { svg, tick } = dom;
   const LEFT = 34;
   const RIGHT = 8;
   const COLORS = 5;
@@ -12,7 +12,7 @@ const plot = (() => {
   const color = (k) => `k${(k % COLORS) + 1}`;
 
   // An x axis: `domain` in numbers, `width` in pixels. `format` writes the numbers beside a panel; at most `many` marks.
-  function axis({ domain, width, left = LEFT, right = RIGHT, format = number, many = 10 }) {
+  function axis({ domain, width, left = LEFT, right = RIGHT, format = tick, many = 10 }) {
     const [low, high] = domain;
     const inner = width - left - right;
     const at = (x) => left + ((x - low) / (high - low)) * inner;
@@ -28,7 +28,7 @@ const plot = (() => {
         ...ticks.map((y) => svg("text", { x: left - 4, y: up(y) + 4, "text-anchor": "end" }, format(y))),
         ...marks(domain, many).flatMap((x) => [
           svg("path", { class: "axis", d: `M${at(x)} ${top + height}v4` }),
-          xLabels && svg("text", { x: at(x), y: top + height + 15, "text-anchor": "middle" }, number(x)),
+          xLabels && svg("text", { x: at(x), y: top + height + 15, "text-anchor": "middle" }, tick(x)),
         ]).filter(Boolean),
       ];
       return { up, parts, top, height };

@@ -189,8 +189,11 @@ const store = (() => {
       return { users: all.filter((user) => passed.has(user)), all };
     }
 
+    const complete = (name) => arrived(name).users.length === arrived(name).all.length;
+
     return {
-      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reveal, role, inherited, load, rebase, reset, go, move, select, arrived, state, error,
+      data, exported, nodes, byName, proven, road, loss, edit, editUpstream, plant, reveal, role, inherited, load, rebase,
+      reset, go, move, select, arrived, complete, state, error,
       hides: () => false, // whether a quiz keeps a gradient to itself; the quiz puts its own in
       numerical: (name) => numerical[name],
       subscribe: (listener) => listeners.push(listener),
