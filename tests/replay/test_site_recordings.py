@@ -24,7 +24,8 @@ def test_there_are_two_runs_of_the_command_that_the_page_names(runs):
     assert sum(path.stat().st_size for path in (DOCS / "replay").iterdir()) < 300_000
     for name, run in runs.items():
         assert f"{run.norm}-{run.seed}" == name
-        assert f"--dataset {run.dataset} --model {run.model} --norms bn,uan --seeds 1 --epochs {len(run.epochs)}" in TEXT
+        told = f"--dataset {run.dataset} --model {run.model} --norms bn,uan --seeds 1 --epochs {len(run.epochs)} "
+        assert told in TEXT
         assert not run.stopped
     page = replay.page(list(runs.values()))
     assert len(page.encode()) < 1_000_000

@@ -3,7 +3,7 @@
 "use strict";
 
 const curves = (() => {
-  const { el, svg, number } = dom;
+  const { el, svg, number, tick } = dom;
   const LOG_FROM = 100; // the ratio of largest to smallest loss from which the axis is logarithmic
   const RAISED = { "-": "⁻", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].map((sign, digit) => [digit, sign])) };
   const HEIGHTS = { large: 84, small: 40 };
@@ -41,14 +41,14 @@ const curves = (() => {
 
     const widthOf = (drawing) => Math.max(110, drawing.parentElement.clientWidth || 300);
     const power = (y) => `10${[...String(y)].map((sign) => RAISED[sign]).join("")}`;
-    const axis = (drawing, format = number) =>
+    const axis = (drawing, format = tick) =>
       plot.axis({ domain: [0, last], width: widthOf(drawing), left: 38, right: 14, format, many: widthOf(drawing) < 200 ? 3 : 6 });
 
     function draw() {
       marks = [];
       shown.forEach(({ drawing, lines, options, title }, i) => {
         const { log, range } = scaleOf(lines, options);
-        const on = axis(drawing, log ? power : number);
+        const on = axis(drawing, log ? power : tick);
         const height = options.height ?? HEIGHTS.large;
         const labelled = options.height === undefined || i >= shown.length - (several ? 2 : 1);
         const { up, parts } = on.panel(6, height, range, "", range, { xLabels: labelled });
@@ -69,7 +69,7 @@ const curves = (() => {
       marks.forEach((move) => move());
       for (const { drawing, readout, lines, title, options } of shown) {
         const now = lines.map(({ ys }, i) => ys[time.momentOf(runs[i])]);
-        readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : number(options.into ? Number(y.toPrecision(2)) : y)), " "]));
+        readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : (options.into ? tick(Number(y.toPrecision(2))) : number(y))), " "]));
         drawing.setAttribute("aria-label", `${title}, step ${time.step}: ` +
           now.map((y, i) => `${runs[i].title}: ${y === undefined ? "none" : number(y)}`).join("; "));
       }

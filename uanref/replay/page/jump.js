@@ -38,6 +38,11 @@ const jump = (() => {
     const close = () => dialog.close();
     dialog.querySelector("button").addEventListener("click", close);
     dialog.addEventListener("close", () => frame.removeAttribute("srcdoc"));
+    // The page in the frame is as light or dark as this one.
+    frame.addEventListener("load", () => {
+      const { theme } = document.documentElement.dataset;
+      if (theme && frame.contentDocument) frame.contentDocument.documentElement.dataset.theme = theme;
+    });
 
     // where: what the frame shows, in words.
     async function open(layer, t, c, where) {

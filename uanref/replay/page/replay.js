@@ -3,7 +3,7 @@
 "use strict";
 
 const replay = (() => {
-  const { el, byId, number } = dom;
+  const { el, byId, tick } = dom;
   const root = document.documentElement;
   root.classList.remove("no-script");
   const short = new URLSearchParams(location.hash.slice(1)).has("short");
@@ -88,7 +88,7 @@ const replay = (() => {
     byId("honest").replaceChildren(...picture.honest(film.views.map((view) => view?.layer)).map((told) => el("p", {}, told)));
     const epoch = time.step / Math.max(...runs.map((run) => run.stepsPerEpoch));
     const told = `step ${time.step} of ${time.steps[time.steps.length - 1]}`;
-    byId("position").textContent = short ? told : `${told}, epoch ${number(Number(epoch.toFixed(1)))}`;
+    byId("position").textContent = short ? told : `${told}, epoch ${tick(Number(epoch.toFixed(1)))}`;
     byId("time").value = String(time.at);
     byId("time").setAttribute("aria-valuetext", byId("position").textContent);
     graphs?.update();
