@@ -237,8 +237,8 @@ def labels(found: Any) -> list[str]:
 
 def test_the_first_of_bn_and_uan_are_shown_or_else_the_first_two() -> None:
     assert labels(replay.choose(RUNS)) == ["bn:0:0.01", "uan:0"]
-    assert labels(replay.choose(RUNS[:4])) == ["none:0", "none:3"]
-    assert labels(replay.choose(RUNS[:1])) == ["none:0"]
+    assert labels(replay.choose(RUNS[:4])) == ["bn:0:0.01", "bn:0:0.1"]
+    assert labels(replay.choose(RUNS[:2])) == ["none:0", "none:3"]
 
 
 @pytest.mark.parametrize(

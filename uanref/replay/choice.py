@@ -16,7 +16,7 @@ def choose(found: Sequence[Found], wanted: str | None = None) -> tuple[Found, ..
     Args:
         found: of a run, at least one (:func:`uanref.experiments.recordings.find`).
         wanted: labels, or their beginnings, with a comma between, such as ``"bn:0,uan:0"`` or ``"uan"``; None for the
-            first of bn and of uan, or the first two runs where one is missing.
+            first of bn and of uan, or the first two runs with a norm where one is missing.
 
     Raises:
         ValueError: a run that there is not, or more than two.
@@ -24,7 +24,10 @@ def choose(found: Sequence[Found], wanted: str | None = None) -> tuple[Found, ..
     if wanted is None:
         usual = [next((each for each in found if each.norm == norm), None) for norm in ("bn", "uan")]
         both = tuple(each for each in usual if each is not None)
-        return both if len(both) == MOST else tuple(found[:MOST])
+        if len(both) == MOST:
+            return both
+        watched = [each for each in found if each.norm != "none"]  # a network without norms has nothing to watch
+        return tuple((watched or found)[:MOST])
     parts = [part.strip() for part in wanted.split(",")]
     chosen = []
     while parts:

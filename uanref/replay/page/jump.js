@@ -47,7 +47,9 @@ const jump = (() => {
     // where: what the frame shows, in words.
     async function open(layer, t, c, where) {
       pages ??= await unpacked(packed);
-      told.textContent = `${where}: its ${layer.samples[t].length} activations, normalized by themselves, so the moments are theirs and not the whole batch's.` +
+      const how = layer.mode === "learned" ? "normalized by the mixture's own moments."
+        : "normalized by themselves, so the moments are theirs and not the whole batch's.";
+      told.textContent = `${where}: its ${layer.samples[t].length} activations, ${how}` +
         (layer.kind === "MixtureNorm" ? " The layer fits its mixture by EM: there the way back ends at the fit." : "");
       frame.title = where;
       frame.srcdoc = text(pages, layer.page, { inputs: inputs(layer, t, c), node: null, phase: "forward" });
