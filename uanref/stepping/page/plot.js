@@ -17,11 +17,20 @@ const plot = (() => {
     const inner = width - left - right;
     const at = (x) => left + ((x - low) / (high - low)) * inner;
     const xAt = (pixel) => low + ((pixel - left) / inner) * (high - low);
-    const path = (xs, ys, up) => "M" + Array.from(xs, (x, i) => `${at(x).toFixed(1)} ${up(ys[i]).toFixed(1)}`).join("L");
+    // A curve ends where it leaves its panel, and begins again where it comes back.
+    const path = (xs, ys, up) => {
+      let drawing = false;
+      return Array.from(xs, (x, i) => {
+        const pen = drawing ? "L" : "M";
+        drawing = up.holds(ys[i]);
+        return drawing ? `${pen}${at(x).toFixed(1)} ${up(ys[i]).toFixed(1)}` : "";
+      }).join("");
+    };
 
     // A panel: its frame, its marks, and how its numbers become heights.
     function panel(top, height, [least, most], title, ticks, { xLabels = true } = {}) {
       const up = (y) => top + height - ((Math.min(Math.max(y, least), most) - least) / (most - least || 1)) * height;
+      up.holds = (y) => y >= least && y <= most;
       const parts = [
         svg("text", { class: "title", x: left, y: top - 7 }, title),
         svg("path", { class: "axis", d: `M${left} ${top}V${top + height}H${width - right}` }),
