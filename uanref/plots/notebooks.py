@@ -8,7 +8,7 @@ import matplotlib
 from cycler import cycler
 
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""What ``"C0"`` to ``"C5"`` are: colours of Okabe and Ito (2008), which stay apart for all forms of colour blindness."""
+"""``"C0"`` to ``"C5"``: of Okabe and Ito (2008), which stay apart for all common forms of colour blindness."""
 SETTINGS = {
     "axes.prop_cycle": cycler(color=CYCLE),
     "axes.spines.top": False,
@@ -30,12 +30,12 @@ SETTINGS = {
 def notebook_style() -> None:
     """Give the figures that follow the style of the tutorials.
 
-    It changes Matplotlib's settings for this process. In a notebook, figures are drawn with twice as many pixels as they
-    take on the page, so that letters stay sharp on today's screens.
+    It changes Matplotlib's settings for this process. In a notebook, figures are drawn with twice as many pixels as
+    they take on the page, so that letters stay sharp on today's screens.
     """
     matplotlib.rcParams.update(SETTINGS)
     shell = sys.modules.get("IPython")
     if shell is not None and shell.get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("retina")
+        set_matplotlib_formats("retina")  # type: ignore[no-untyped-call]
