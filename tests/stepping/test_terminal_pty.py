@@ -121,3 +121,25 @@ def test_nothing_is_told_by_colour_alone(terminal):
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", walk.raw), "no colour"
     walk.send("\x1b")
     assert walk.process.wait(20) == 0
+
+
+def test_no_key_is_lost_while_the_screen_is_drawn(terminal):
+    walk = terminal("bn")
+    walk.wait_for("? help")
+    for _ in range(12):
+        os.write(walk.near, b"n")
+        time.sleep(0.01)
+    walk.wait_for("13 of 19")
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was(terminal):
+    import termios
+
+    walk = terminal("bn")
+    before = termios.tcgetattr(walk.near)
+    walk.wait_for("? help")
+    walk.send("n")
+    walk.wait_for("2 of 19")
+    os.killpg(walk.process.pid, signal.SIGINT)
+    assert walk.process.wait(20) == 130
+    assert termios.tcgetattr(walk.near) == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import typer
 from rich.console import Console, RenderableType
 from rich.control import Control
 from rich.screen import Screen as FullScreen
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from uanref.derivations.mistakes import mistakes
 from uanref.stepping import keys
+from uanref.stepping.keyboard import Keyboard
 from uanref.stepping.resize import on_resize
 from uanref.stepping.road import BACKWARD
 from uanref.stepping.view import help_lines, view
@@ -26,8 +26,9 @@ class Screen:
     Args:
         walk: what to walk through.
         console: a terminal.
-        read_key: returns the next key as the terminal sends it, such as ``"n"`` or ``"\\x1b[C"``.
-        ask: shows a question and returns the line that was typed.
+        read_key: returns the next key as the terminal sends it, such as ``"n"`` or ``"\\x1b[C"``; None: of the
+            keyboard.
+        ask: shows a question and returns the line that was typed; at the keyboard if None.
 
     Attributes:
         both, whole, check: the reader's switches: value and gradient together, large arrays whole, the numerical
@@ -42,11 +43,13 @@ class Screen:
         self,
         walk: Walk,
         console: Console,
-        read_key: Callable[[], str] = typer.getchar,
+        read_key: Callable[[], str] | None = None,
         ask: Callable[[str], str] | None = None,
     ) -> None:
         self.walk, self.console = walk, console
-        self._read_key, self._ask = read_key, ask or console.input
+        self._keyboard = Keyboard()
+        self._read_key = read_key or self._keyboard.read
+        self._ask = ask or (lambda question: self._keyboard.line(console.input, question))
         self._came_with = walk.mistake
         self._waiting = self._stale = False
         self.both = self.whole = self.check = self.helping = self.leaving = False
@@ -55,7 +58,7 @@ class Screen:
 
     def run(self) -> None:
         """Show the walk until the reader leaves (q, Escape or the end of the input); a resize draws it anew."""
-        with self.console.screen(hide_cursor=False), on_resize(self._resized):
+        with self.console.screen(hide_cursor=False), self._keyboard.opened(), on_resize(self._resized):
             while True:
                 self._draw_until_fresh()
                 try:
