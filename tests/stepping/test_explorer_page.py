@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -15,14 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import math_font
 
 from uanref import files
 from uanref.derivations import DERIVATIONS, Derivation, find
 from uanref.derivations.mistakes import mistakes
 from uanref.derivations.primitives import Named, evaluate
-from uanref.stepping import explorer, layout, markup, page_data
+from uanref.stepping import explorer, font, layout, markup, page_data
+from uanref.stepping import policy as policies
 from uanref.stepping.export import exported
 from uanref.stepping.layout_columns import WIDTH
+from uanref.stepping.unicode import local_equation
 
 VOID = {"meta", "link", "input", "br", "path"}
 NAMES = [derivation.name for derivation in DERIVATIONS]
@@ -87,9 +91,18 @@ def test_the_page_is_sound_and_loads_nothing(name: str, pages: dict[str, str]) -
     }
     assert all(str(text).startswith(("#", "data:,")) for text in loading.values()), loading
     policy = next(a["content"] for tag, a in reader.tags if a.get("http-equiv") == "Content-Security-Policy")
+    css = re.search(r"<style>(.*?)</style>", pages[name], re.DOTALL)
+    scripts = re.findall(r"<script>(.*?)</script>", pages[name], re.DOTALL)
+    assert css
+    assert len(scripts) == len(explorer.SCRIPTS)
+    assert policy == policies.policy([css[1]], scripts)
     assert "default-src 'none'" in str(policy)
     assert "connect-src" not in str(policy)
-    css = (resources.files("uanref.stepping") / "page" / "page.css").read_text("utf-8")
+    assert "unsafe" not in str(policy)
+    # The policy refuses both, wherever they stand.
+    assert not [key for _, attributes in reader.tags for key in attributes if key == "style" or key.startswith("on")]
+    assert "style=" not in json.dumps(data_of(pages[name])).replace("displaystyle=", "")
+    css = "".join((resources.files("uanref.stepping") / "page" / name).read_text("utf-8") for name in explorer.STYLES)
     assert not re.search(r"@import|url\((?!#)", css)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -99,7 +112,14 @@ def test_the_page_is_sound_and_loads_nothing(name: str, pages: dict[str, str]) -
 def test_every_node_is_in_the_graph_and_in_the_table_with_its_error(name: str, pages: dict[str, str]) -> None:
     page, trace = pages[name], find(name).trace()
     links = [a for tag, a in read(page).tags if tag == "a" and "node" in str(a.get("class"))]
-    assert [a["data-name"] for a in links] == list(trace.nodes)
+    stand_in = [] if trace.derivation.forward_only or "loss" in trace.nodes else ["loss"]
+    assert [a["data-name"] for a in links] == [*trace.nodes, *stand_in]
+    for loss in stand_in:
+        row = re.search(rf'<tr id="row-{loss}".*?</tr>\n', page + "\n", re.DOTALL)
+        assert row
+        value = float((trace.upstream * trace.output).sum())
+        assert f">{markup.number_text(value)}</td>" in row[0]
+        assert f">{markup.number_text(1.0)}</td>" in row[0]
     for node in trace.nodes.values():
         row = re.search(rf'<tr id="row-{node.name}".*?</tr>\n', page, re.DOTALL)
         assert row, node.name
@@ -121,6 +141,7 @@ def test_the_page_carries_the_trace_and_the_mistakes(name: str, pages: dict[str,
     for told, mistake in zip(data["mistakes"], listed, strict=True):
         wrong = mistake.replacement.backward[mistake.input].expression
         assert told["expression"] == json.loads(json.dumps(wrong.as_list()))
+        assert told["text"] == local_equation(mistake.replacement, mistake.input, derivation)
         right = next(s for s in derivation.steps if s.name == mistake.step).backward[mistake.input].expression
         assert told["expression"] != json.loads(json.dumps(right.as_list()))
 
@@ -179,16 +200,39 @@ def test_what_does_not_fit_on_a_page_is_told() -> None:
 
 def test_numbers_are_written_with_four_digits_and_colored_by_size() -> None:
     table = markup.array_table([[1.0, -2.0], [0.123456, 0.0]], ["m", "c"], {"m": "sample", "c": "channel"}, "Value")
-    assert '<td class="negative" style="--heat:1.00">−2</td>' in table
-    assert '<td class="positive" style="--heat:0.06">0.1235</td>' in table
+    assert '<td class="negative h10">−2.000</td>' in table
+    assert '<td class="positive h1">0.1235</td>' in table
     assert "m, c" in table
-    assert markup.error_text(1.24e-6) == "1.2e-6"
-    assert markup.error_text(3e-12) == "3.0e-12"
+    assert markup.error_text(1.24e-6) == "1.2e−6"
+    assert markup.error_text(3e-12) == "3.0e−12"
     three = markup.array_table(np.ones((2, 1, 2)).tolist(), ["k", "m", "c"], {"k": "component"}, "Value")
     assert three.count("<table") == 2
     assert "<caption>Value, component 2</caption>" in three
     assert markup.array_table(3.5, [], {}, "Value").count("<td") == 1
     assert "NaN" not in markup.array_table([0.0], ["c"], {"c": "channel"}, "Value")
+
+
+# --- the font ---------------------------------------------------------------------------------------
+
+
+def test_the_font_holds_every_character_of_every_equation() -> None:
+    ttf = pytest.importorskip("fontTools.ttLib")
+    face = ttf.TTFont(io.BytesIO(font.font()))
+    assert "MATH" in face
+    held = {chr(code) for code in face.getBestCmap()}
+    for derivation in DERIVATIONS:
+        wanted = math_font.characters(exported(derivation.trace(numerical=False)))
+        assert len(wanted) > 10
+        assert wanted <= held, (derivation.name, sorted(wanted - held))
+    named = {str(record) for record in face["name"].names if record.nameID in (1, 4)}
+    assert named == {font.FAMILY}  # its licence reserves the name of the whole font
+
+
+def test_the_font_is_small_and_its_licence_stands_beside_it() -> None:
+    assert font.font()[:4] == b"wOFF"
+    assert len(font.font()) < 60_000
+    licence = (resources.files("uanref.stepping") / "page" / "math.LICENSE.txt").read_text("utf-8")
+    assert "SIL OPEN FONT LICENSE Version 1.1" in licence
 
 
 # --- writing ----------------------------------------------------------------------------------------

@@ -18,12 +18,16 @@ from typing import Any
 from uanref import files
 from uanref.backend import Array
 from uanref.derivations import Derivation, Trace
-from uanref.stepping.layout import layout
+from uanref.stepping.font import font_face
+from uanref.stepping.layout import below, layout
 from uanref.stepping.markup import TOLERANCE, error_text, graph, nodes_table
-from uanref.stepping.page_data import page_data
+from uanref.stepping.page_data import loss_node, page_data
+from uanref.stepping.policy import policy
 
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
+
+STYLES = ("page.css", "explain.css", "class.css")
 
 SCRIPTS = (
     "primitives.js",
@@ -31,12 +35,26 @@ SCRIPTS = (
     "dom.js",
     "store.js",
     "arrays.js",
+    "written.js",
+    "told.js",
+    "explain.js",
+    "flow.js",
     "graph.js",
+    "node-text.js",
+    "node-ways.js",
     "node.js",
+    "rules.js",
     "quiz.js",
     "mistakes.js",
+    "game.js",
+    "fragment.js",
+    "state.js",
     "collapse.js",
     "mixture.js",
+    "nodes.js",
+    "tabs.js",
+    "play.js",
+    "classroom.js",
     "explorer.js",
 )
 
@@ -69,19 +87,27 @@ def page(
     if trace.not_finite is not None:
         raise ValueError(f"{derivation.name}: {trace.not_finite} is not finite for these inputs")
     trace = derivation.trace(given, trace.upstream)
-    data = page_data(trace)
+    data = page_data(trace, seed)
     told = data["derivation"]
+    loss = loss_node(trace)
     folder = resources.files("uanref.stepping") / "page"
+    css = "\n" + font_face() + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
+    scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
+    drawn = layout(derivation)
+    if loss is not None:
+        drawn = below(drawn, derivation.output.name, loss["name"])
+        told = told | {"nodes": [*told["nodes"], loss]}
     return string.Template((folder / "page.html").read_text("utf-8")).substitute(
         title=escape(derivation.title),
         summary=escape(derivation.summary),
         layer=_layer(derivation),
         verdict=escape(_verdict(trace)),
-        css=(folder / "page.css").read_text("utf-8"),
-        graph=graph(told, layout(derivation)),
+        policy=escape(policy([css], scripts)),
+        css=css.removeprefix("\n"),
+        graph=graph(told, drawn),
         nodes=nodes_table(told),
         data=embedded(data),
-        scripts="\n".join(f"<script>\n{(folder / name).read_text('utf-8')}</script>" for name in SCRIPTS),
+        scripts="\n".join(f"<script>{code}</script>" for code in scripts),
     )
 
 

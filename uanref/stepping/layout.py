@@ -84,6 +84,21 @@ def layout(derivation: Derivation) -> Layout:
     return Layout(right - left + 2 * MARGIN, top(len(rows)) - ROW_GAP + MARGIN, boxes, tuple(edges))
 
 
+def below(drawn: Layout, source: str, name: str) -> Layout:
+    """Return the drawing with one more node straight below ``source``, and the edge between them.
+
+    Args:
+        drawn: whose last row ``source`` stands in.
+        source: name of the node.
+        name: of the new one.
+    """
+    box = drawn.boxes[source]
+    under = Box(name, box.x, box.y + HEIGHT + ROW_GAP)
+    edge = Edge(source, name, _path([(box.x, box.y)], (under.x, under.y)))
+    height = max(drawn.height, under.y + HEIGHT + MARGIN)
+    return Layout(drawn.width, height, {**drawn.boxes, name: under}, (*drawn.edges, edge))
+
+
 def _path(points: Sequence[tuple[float, float]], end: tuple[float, float]) -> str:
     """Return the way from below the first point, straight down past the others' rows, to the end."""
     x, y = points[0][0], points[0][1] + HEIGHT

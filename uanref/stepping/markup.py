@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
 from html import escape
 from typing import Any
 
@@ -12,8 +13,13 @@ import numpy as np
 from uanref.backend import Array
 from uanref.stepping.layout import HEIGHT, Layout
 from uanref.stepping.layout_columns import WIDTH
+from uanref.stepping.road import LOSS
 
-KINDS = {"input": "input", "constant": "constant", "step": "step"}
+KINDS = {"input": "input", "constant": "constant", "step": "step", "loss": "the loss"}
+LONG = 12
+"""Longer names are written smaller, to fit into their boxes."""
+SHADES = 10
+"""Of a number's colour in a table: from none to the one of the largest number."""
 TOLERANCE = 1e-6
 """The largest relative error that a proof allows."""
 
@@ -25,8 +31,8 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
         f'<svg class="graph" viewBox="0 0 {drawn.width:.0f} {drawn.height:.0f}" width="{drawn.width:.0f}" '
         f'height="{drawn.height:.0f}" role="group" aria-label="Graph of {escape(exported["title"])}: '
         'every value below those that it is computed from">',
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" '
-        'orient="auto-start-reverse"><path d="M0 0.5L8 4L0 7.5z"/></marker></defs>',
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path d="M0 0.5L8 4L0 7.5z"/></marker></defs>',
     ]
     parts += [
         f'<path class="edge" data-source="{escape(edge.source)}" data-target="{escape(edge.target)}" d="{edge.path}"/>'
@@ -35,13 +41,16 @@ def graph(exported: Mapping[str, Any], drawn: Layout) -> str:
     for name, box in drawn.boxes.items():
         node = nodes[name]
         label = f"{name}: {KINDS[node['kind']]}. {node['meaning']}"
+        long = " long" if len(name) > LONG else ""
+        kind = LOSS if name == LOSS else node["kind"]
         parts.append(
-            f'<a class="node {node["kind"]}" href="#row-{escape(name)}" data-name="{escape(name)}" '
+            f'<a class="node {kind}" href="#row-{escape(name)}" data-name="{escape(name)}" '
             f'aria-label="{escape(label)}" transform="translate({box.x - WIDTH / 2:.1f} {box.y:.1f})">'
-            f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{HEIGHT / 2 if node["kind"] != "step" else 6:.0f}"/>'
+            f'<rect width="{WIDTH:.0f}" height="{HEIGHT:.0f}" rx="{6 if node["kind"] == "step" else HEIGHT / 2:.0f}"/>'
             f'<text class="symbol" x="{WIDTH / 2:.0f}" y="16">{_symbol(node["symbol"])}</text>'
-            f'<text class="name" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
-            f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text></a>'
+            f'<text class="name{long}" x="{WIDTH / 2:.0f}" y="31">{escape(name)}</text>'
+            f'<text class="mark" x="{WIDTH - 3:.0f}" y="4"></text>'
+            f'<text class="count" x="2" y="4"></text></a>'
         )
     return "\n".join([*parts, "</svg>"])
 
@@ -67,16 +76,15 @@ def _row(node: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     shape = np.shape(node["value"])
     written = " × ".join(node["axes"]) or "scalar"
     sizes = " × ".join(str(size) for size in shape)
-    equation = f'<div class="scroll">{node["equation"]}</div>' if node["kind"] == "step" else ""
-    source = (
-        f'<p class="small">{escape(node["source"])}; <code>{escape(node["file"])}:{node["line"]}</code></p>'
-        if node["kind"] == "step"
-        else f'<p class="small">{escape(KINDS[node["kind"]])}</p>'
-    )
+    equation = f'<div class="scroll">{node["equation"]}</div>' if "equation" in node else ""
+    file = f"; <code>{escape(node['file'])}:{node['line']}</code>" if "file" in node else ""
+    source = f'<p class="small">{escape(node.get("source") or KINDS[node["kind"]])}{file}</p>'
     back = "".join(f'<div class="scroll">{local["equation"]}</div>' for local in node.get("backward", {}).values())
     if back:
         back = f"<details><summary>The way back</summary>{back}</details>"
     error = "no gradient" if node["error"] is None else error_text(node["error"])
+    if node["kind"] == "loss":
+        error = "where it starts"
     numbers = f'<div class="value">{array_table(node["value"], node["axes"], axes, "Value")}</div>'
     if node["gradient"] is not None:
         numbers += f'<div class="gradient">{array_table(node["gradient"], node["axes"], axes, "Gradient")}</div>'
@@ -128,14 +136,30 @@ def _tables(array: Array, axes: list[str], meanings: Mapping[str, str], title: s
 def _cell(number: float, largest: float) -> str:
     share = abs(number) / largest if largest > 0 and math.isfinite(largest) else 0.0
     sign = "negative" if number < 0 else "positive"
-    return f'<td class="{sign}" style="--heat:{share:.2f}">{number_text(number)}</td>'
+    return f'<td class="{sign} h{math.ceil(SHADES * share)}">{number_text(number)}</td>'
 
 
 def number_text(number: float) -> str:
-    """Return a number as the page writes it: four significant digits, a true minus."""
-    return f"{number:.4g}".replace("-", "−")
+    """Return a number as the page writes it: four significant digits, a true minus, tiny and huge ones as ``1.234e−5``.
+
+    The page's scripts write the same (``number`` in ``page/dom.js``), so halves are rounded away from zero as there.
+    """
+    if not math.isfinite(number):
+        return "no number"
+    if number == 0:
+        return "0"
+    size = Context(prec=4, rounding=ROUND_HALF_UP).plus(Decimal(abs(number)))
+    power = size.adjusted()
+    text = f"{size:.{3 - power}f}" if -3 <= power < 4 else _scientific(abs(number), 3)
+    return f"−{text}" if number < 0 else text
 
 
 def error_text(error: float, digits: int = 1) -> str:
-    """Return a relative error as the page writes it: ``4.2e-9``."""
-    return f"{error:.{digits}e}".replace("e-0", "e-")
+    """Return a relative error as the page writes it: ``4.2e−9``."""
+    return _scientific(error, digits) if math.isfinite(error) else "no number"
+
+
+def _scientific(number: float, digits: int) -> str:
+    rounded = Context(prec=digits + 1, rounding=ROUND_HALF_UP).plus(Decimal(number))
+    power = rounded.adjusted() if rounded else 0
+    return f"{rounded.scaleb(-power):.{digits}f}e{power}".replace("-", "−")

@@ -11,6 +11,7 @@ from uanref.derivations.expressions import Expression, exp, ref
 from uanref.derivations.mistakes import mistakes
 from uanref.stepping.export import exported
 from uanref.stepping.markup import TOLERANCE
+from uanref.stepping.unicode import local_equation
 
 # The ways of a value to the loss, where they have names: a way is a list of hops "user" or "user/user's user".
 # Local rules are linear in the gradient, so that a gradient can be split by where it came from two hops ago.
@@ -30,13 +31,18 @@ WAYS: dict[str, dict[str, dict[str, list[str]]]] = {
 }
 
 
-def page_data(trace: Trace) -> dict[str, Any]:
+def page_data(trace: Trace, seed: int = 0) -> dict[str, Any]:
     """Return what the page's scripts work on.
+
+    Args:
+        trace: what the page shows.
+        seed: of the example and of the upstream gradient.
 
     Returns:
         ``derivation`` (:func:`~uanref.stepping.export.exported`), ``tolerance`` of the proofs, ``mistakes`` (each
-        ``id``, ``step``, ``input``, ``description``, ``expression``), ``ways`` (of a value to the loss, by name) and
-        ``mixture`` (the one-dimensional view; None for a derivation without components).
+        ``id``, ``step``, ``input``, ``description``, ``expression``, ``text``: the wrong line, as the right one's
+        ``text``), ``ways`` (of a value to the loss, by name), ``mixture`` (the one-dimensional view; None for a
+        derivation without components) and ``seed``, by which a link knows its page.
     """
     derivation = trace.derivation
     found = [] if derivation.forward_only else mistakes(derivation)
@@ -50,12 +56,26 @@ def page_data(trace: Trace) -> dict[str, Any]:
                 "input": mistake.input,
                 "description": mistake.description,
                 "expression": mistake.replacement.backward[mistake.input].expression.as_list(),
+                "text": local_equation(mistake.replacement, mistake.input, derivation),
             }
             for mistake in found
         ],
         "ways": WAYS.get(derivation.name, {}),
         "mixture": mixture(derivation),
+        "seed": seed,
     }
+
+
+def loss_node(trace: Trace) -> dict[str, Any] | None:
+    """Return the loss that stands in for the rest of a network as one more node of the page; None where none does.
+
+    Its value is the sum of the output's entries, each times its upstream gradient; its gradient is dL/dL = 1.
+    """
+    loss = exported(trace)["loss"]
+    if loss is None:
+        return None
+    value = float((trace.upstream * trace.output).sum())
+    return {"kind": "loss", "axes": [], "value": value, "gradient": 1.0, "numerical": None, "error": None, **loss}
 
 
 def mixture(derivation: Derivation) -> dict[str, Any] | None:

@@ -3,12 +3,15 @@
 "use strict";
 
 const arrays = (() => {
-  const { el, number } = dom;
+  const { el, number, parsed } = dom;
+  const live = new Set(); // the tables on the page
 
-  // meanings: of the axes. options: title; edit(entry, number), which makes the entries inputs; name, for their
-  // labels; asked: an entry to mark, with hidden: all entries stay secret; scale: the number with the deepest color.
+  // meanings: of the axes. options: title; edit(entry, number), which makes the entries inputs; pick(entry), which makes
+  // them buttons, or is told of an input that gets the focus; name, for their labels; asked: an entry to mark, with
+  // hidden: all entries stay secret; scale: the number with the deepest color.
   //
-  // Returns {element, update(value)}.
+  // Returns {element, update(value), mark(entries, name), pick(entry), shown}: mark gives exactly these entries a class,
+  // pick does what a click on the entry does, shown is the value.
   function table(value, meanings, options = {}) {
     const { axes, shape } = value;
     const inner = shape.slice(-2);
@@ -34,30 +37,111 @@ const arrays = (() => {
       ));
       element.append(el("table", { class: "array" }, caption ? el("caption", {}, caption) : null, head, body));
     }
-    const made = { element, update: (now) => fill(cells, now, options) };
+    const made = {
+      element, shown: value,
+      update(now) {
+        made.shown = now;
+        fill(cells, now, options);
+      },
+      mark: (entries, name) => cells.forEach((cell, entry) => {
+        cell.classList.toggle(name, entries.includes(entry));
+        if (name === "picked" && cell.firstElementChild?.tagName === "BUTTON") press(cell.firstElementChild, entries.includes(entry));
+      }),
+      pick(entry) {
+        const inside = cells[entry]?.firstElementChild;
+        if (!inside || options.hidden) return false;
+        inside.focus();
+        if (inside.tagName === "BUTTON") inside.click();
+        return true;
+      },
+    };
     made.update(value);
+    if (options.pick && !options.edit) element.addEventListener("keydown", (event) => moved(event, cells, rows * columns, columns));
+    live.add(made);
     return made;
+  }
+
+  // The tables on the page that show this very value of the trace.
+  function showing(value) {
+    for (const table of live) if (!table.element.isConnected) live.delete(table);
+    return [...live].filter((table) => value === undefined || table.shown === value);
+  }
+
+  const press = (button, pressed) => {
+    button.setAttribute("aria-pressed", String(pressed));
+    if (pressed) reachable(button);
+  };
+
+  // One entry of a table is reached by Tab, the others from it.
+  function reachable(button) {
+    for (const other of button.closest(".arrays").querySelectorAll('button.entry[tabindex="0"]')) other.tabIndex = -1;
+    button.tabIndex = 0;
+  }
+
+  // Up and down go through a column and on to the next one: left and right are the road's.
+  function moved(event, cells, size, columns) {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const at = cells.findIndex((cell) => cell.contains(event.target));
+    if (!by || at < 0) return;
+    event.preventDefault();
+    const many = size / columns;
+    const order = (entry) => Math.floor(entry / size) * size + (entry % columns) * many + Math.floor((entry % size) / columns);
+    const next = cells.find((_, entry) => order(entry) === order(at) + by);
+    if (!next) return;
+    reachable(next.firstElementChild);
+    next.firstElementChild.focus();
   }
 
   function cell(value, cells, meanings, options) {
     const entry = cells.length;
     const made = el("td", entry === options.asked ? { class: "asked" } : {});
-    if (options.edit) {
-      const input = el("input", {
-        type: "number", step: "any",
-        "aria-label": `${options.name}${entryText(value, entry, meanings, ", ")}`,
-        oninput: () => {
-          const typed = input.valueAsNumber;
-          input.toggleAttribute("aria-invalid", false);
-          if (Number.isFinite(typed)) options.edit(entry, typed);
-          else input.setAttribute("aria-invalid", "true");
-        },
-      });
-      made.append(input);
+    if (options.edit) made.append(field(value, entry, meanings, options));
+    else if (options.pick && !options.hidden) {
+      made.append(el("button", {
+        type: "button", class: "entry", tabindex: entry ? -1 : 0, "aria-pressed": "false", onclick: () => options.pick(entry),
+      }));
     }
     cells.push(made);
     return made;
   }
+
+  // An entry that can be changed. A text field, for a number field has no true minus.
+  function field(value, entry, meanings, options) {
+    let before = null; // what stood there, since the focus came
+    const input = el("input", {
+      type: "text", inputmode: "decimal", autocomplete: "off", spellcheck: "false", class: "entry",
+      "aria-label": `${options.name}${entryText(value, entry, meanings, ", ")}`,
+      onfocus: () => {
+        before = { text: input.value, number: input.exact };
+        input.select();
+        options.pick?.(entry);
+      },
+      oninput: () => {
+        const typed = parsed(input.value);
+        input.toggleAttribute("aria-invalid", false);
+        if (Number.isFinite(typed)) options.edit(entry, typed);
+        else input.setAttribute("aria-invalid", "true");
+      },
+      onkeydown: (event) => {
+        if (event.key !== "Escape" || before === null) return;
+        event.stopPropagation();
+        const { text, number } = before;
+        const edited = input.value !== text;
+        input.value = text;
+        input.toggleAttribute("aria-invalid", false);
+        if (edited) options.edit(entry, number);
+        input.blur();
+      },
+      onblur: () => {
+        before = null;
+        input.toggleAttribute("aria-invalid", false);
+        write(input, input.exact);
+      },
+    });
+    return input;
+  }
+
+  const write = (input, x) => (input.value = Number.isFinite(x) ? number(x) : "");
 
   function fill(cells, value, options) {
     const largest = options.scale ?? largestOf(value);
@@ -67,13 +151,15 @@ const arrays = (() => {
       cell.classList.toggle("negative", x < 0);
       cell.classList.toggle("positive", !(x < 0));
       cell.style.setProperty("--heat", share.toFixed(2));
+      const inside = cell.firstElementChild;
       if (options.hidden) cell.textContent = entry === options.asked ? "?" : "·";
-      else if (!options.edit) {
-        cell.textContent = number(x);
-        cell.title = String(x);
-      } else if (cell.firstChild !== document.activeElement) {
-        cell.firstChild.value = Number.isFinite(x) ? String(Number(x.toPrecision(5))) : "";
-        cell.firstChild.title = String(x);
+      else if (options.edit) {
+        inside.exact = x;
+        inside.title = String(x);
+        if (inside !== document.activeElement) write(inside, x);
+      } else {
+        (inside ?? cell).textContent = number(x);
+        (inside ?? cell).title = String(x);
       }
     });
   }
@@ -95,5 +181,5 @@ const arrays = (() => {
     return text && before + text;
   }
 
-  return { table, entryText, largestOf };
+  return { table, showing, entryText, largestOf };
 })();

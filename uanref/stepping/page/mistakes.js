@@ -1,11 +1,12 @@
-// The mistake switch: one slip of the pen in one line of the way back, and the nodes that turn red.
+// The mistake switch: one slip of the pen in one line of the way back, and the nodes that turn red: the one where it enters,
+// and those that inherit it.
 
 "use strict";
 
 const mistakes = (() => {
   const { el } = dom;
 
-  function create(store, section) {
+  function create(store, section, svg) {
     const { mistakes } = store.data;
     if (!mistakes.length) {
       section.remove();
@@ -15,50 +16,72 @@ const mistakes = (() => {
     const select = el("select", { id: "mistake", onchange: () => store.plant(mistakes.find((m) => m.id === select.value) ?? null) },
       el("option", { value: "" }, "none: all as it should be"),
       [...groups].map(([line, found]) => el("optgroup", { label: line },
-        found.map((mistake) => el("option", { value: mistake.id }, `${line}: ${mistake.description}`)))));
+        found.map((mistake) => el("option", { value: mistake.id }, mistake.id)))));
     const random = () => {
       select.value = mistakes[Math.floor(Math.random() * mistakes.length)].id;
       select.dispatchEvent(new Event("change"));
     };
-    const result = el("p", { id: "mistake-result", role: "status" });
+    const any = el("button", { type: "button", onclick: random }, "Any one");
+    const result = el("div", { id: "mistake-result", role: "status" });
     section.append(
       el("h2", { id: "mistakes-title" }, "Plant a mistake"),
       el("p", {}, `One slip in one local rule, ${mistakes.length} to choose from. The numerical gradients know nothing of it.`),
-      el("div", { class: "controls" },
-        el("label", {}, "Mistake", select), el("button", { type: "button", onclick: random }, "Any one")),
+      el("div", { class: "controls" }, el("label", {}, "Mistake", select), any),
       result,
     );
 
+    const link = (name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
+
     function show() {
-      if (!store.mistake) {
-        select.value = "";
-        result.replaceChildren("No mistake is planted.");
-        return;
-      }
-      const { step, input, description } = store.mistake;
-      const backward = store.nodes.map((node) => node.name).reverse();
-      const red = backward.filter((name) => ["wrong", "undefined"].includes(store.state(name)));
-      const open = backward.some((name) => store.state(name) === "checking");
-      const link = (name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
-      const others = red.slice(1).flatMap((name, i) => [i ? ", " : "", link(name)]);
-      result.replaceChildren(
-        `On the way back from ${step} to ${input}: ${description}. `,
-        ...(red.length ? [el("span", { class: "wrong" }, "✗ Red: "), link(red[0])] : []),
-        ...(others.length ? [", and on the way back from there: ", ...others] : []),
-        red.length ? ". " : open ? "" : "No gradient is off by more than allowed: at these numbers the slip cannot be seen.",
-        open ? "… checking." : "",
-      );
+      select.disabled = any.disabled = store.secret;
+      select.value = store.mistake?.id ?? "";
+      if (store.secret) result.replaceChildren(el("p", {}, "A mistake is planted unseen: find it, or stop the game, under “Find it”."));
+      else if (!store.mistake) result.replaceChildren(el("p", {}, "No mistake is planted."));
+      else result.replaceChildren(...told(store.mistake));
+    }
+
+    function told({ id, step, input, text }) {
+      const open = store.proven.some((name) => store.state(name) === "checking");
+      const source = store.role(input) === "source";
+      const inherited = store.inherited();
+      const right = store.byName[step].backward[input].text;
+      return [
+        el("p", {}, `${id}. `),
+        el("table", { class: "answers" }, el("tbody", {}, [["right", right], ["planted", text]].map(([name, rule]) =>
+          el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "written" }, rules.written(rule)))))),
+        source ? el("p", {}, el("span", { class: "wrong" }, "✗ Source: "), link(input), ".") : null,
+        inherited.length
+          ? el("p", {}, el("span", { class: "inherited" }, "✗ Inherited on the way back from there: "),
+            inherited.flatMap((name, i) => [i ? ", " : "", link(name)]), ".") : null,
+        open ? el("p", {}, "… checking.") : source || inherited.length ? null
+          : el("p", {}, "No gradient is off by more than allowed: at these numbers the slip cannot be seen."),
+      ].filter(Boolean);
     }
 
     store.subscribe((what) => what !== "current" && show());
     show();
+    if (svg) marks(store, svg);
   }
 
-  const lineOf = (mistake) => `${mistake.step} → ${mistake.input}`;
+  // In the graph: where the mistake enters, and who inherits it.
+  function marks(store, svg) {
+    const links = [...svg.querySelectorAll(".node")];
+    store.subscribe((what) => {
+      if (what === "current") return;
+      for (const link of links) {
+        const role = store.role(link.dataset.name);
+        link.classList.toggle("source", role === "source");
+        link.classList.toggle("inherited", role === "inherited");
+        const label = link.getAttribute("aria-label");
+        const tail = role && { source: " The mistake enters here.", inherited: " It inherits the mistake." }[role];
+        if (tail && !label.endsWith(tail)) link.setAttribute("aria-label", label + tail);
+      }
+    });
+  }
 
   function grouped(mistakes) {
     const groups = new Map();
-    for (const mistake of mistakes) groups.set(lineOf(mistake), [...(groups.get(lineOf(mistake)) ?? []), mistake]);
+    for (const mistake of mistakes) groups.set(rules.lineOf(mistake), [...(groups.get(rules.lineOf(mistake)) ?? []), mistake]);
     return groups;
   }
 

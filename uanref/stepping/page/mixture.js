@@ -5,7 +5,7 @@
 "use strict";
 
 const mixture = (() => {
-  const { el, svg, number } = dom;
+  const { el, svg, number, tick } = dom;
   const MOST = 5; // components
   const GRID = 200;
   const START = { mean: [-1.5, 1.5, 0, 3, -3], raw_variance: [0, 0, 0, 0, 0], prior_logits: [0, 0, 0, 0, 0] };
@@ -116,10 +116,10 @@ const mixture = (() => {
       const parts = [
         svg("text", { class: "title", x: LEFT, y: top - 7 }, title),
         svg("path", { class: "axis", d: `M${LEFT} ${top}V${top + height}H${width() - RIGHT}` }),
-        ...ticks.map((y) => svg("text", { x: LEFT - 4, y: up(y) + 4, "text-anchor": "end" }, number(y))),
+        ...ticks.map((y) => svg("text", { x: LEFT - 4, y: up(y) + 4, "text-anchor": "end" }, tick(y))),
         ...marks().flatMap((x) => [
           svg("path", { class: "axis", d: `M${at(x)} ${top + height}v4` }),
-          svg("text", { x: at(x), y: top + height + 15, "text-anchor": "middle" }, number(x)),
+          svg("text", { x: at(x), y: top + height + 15, "text-anchor": "middle" }, tick(x)),
         ]),
       ];
       return { up, parts };

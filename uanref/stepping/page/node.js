@@ -1,105 +1,139 @@
-// The node looked at: equation, meaning, shape, source, value, gradient, proof, and where its gradient comes from.
+// The node looked at, in three columns: the forward rule with the values, the backward rule with the gradients, the
+// proof. Value, gradient and numerical gradient stand row beside row.
 
 "use strict";
 
 const nodePanel = (() => {
   const { el, math, equation, error } = dom;
-  const KINDS = { input: "input", constant: "constant, without a gradient", step: "step" };
+  const KINDS = {
+    input: "input, beside the road", constant: "constant, without a gradient", step: "step", loss: "the loss",
+  };
 
   function create(store, quiz, panel) {
     const { exported } = store;
+    const says = nodeText.create(store);
+    const ways = nodeWays.create(store, says, (kind, name, user) => picking("backward", kind, name, user));
     let parts = null; // what changes with the numbers
     let told = null; // the quiz's explanation
 
-    const link = (name) => el("button", { type: "button", class: "plain", onclick: () => store.select(name) }, name);
-    const links = (names) => names.flatMap((name, i) => (i ? [", ", link(name)] : [link(name)]));
     const table = (value, options) => arrays.table(value, exported.axes, options);
+    const isStandIn = (node) => node.kind === "loss";
+    const own = (node) => node.name === exported.output && !store.loss; // a derivation that ends in its own loss
 
     function draw() {
       const node = store.byName[store.current];
-      const { traced } = store;
-      const gradient = traced.gradients[node.name];
-      const editable = node.kind !== "step";
-      const isOutput = node.name === exported.output;
-      const hasGradient = store.proven.includes(node.name);
       const hidden = quiz.hides(node.name);
-      const value = table(traced.values[node.name], editable && {
-        name: node.name, edit: (entry, number) => store.edit(node.name, entry, number),
-      } || {});
-      const slope = hasGradient ? table(gradient, {
-        ...(hidden ? { hidden, asked: quiz.entryOf(node.name) } : {}),
-        ...(isOutput ? { name: "upstream gradient", edit: store.editUpstream } : {}),
-      }) : null;
-      const [question, proof, ways] = ["question", "proof", "ways"].map((id) => el("div", { id: `node-${id}` }));
-      parts = { node, hidden, value, slope, question, proof, ways };
+      const div = (id) => el("div", { id });
+      parts = {
+        node, hidden, value: valueTable(node), slope: gradientTable(node, hidden), tables: [],
+        state: el("p", { class: "state small" }), numbers: el("div", { class: "numbers" }),
+        question: div("node-question"), proof: div("node-proof"), numerical: el("div", { id: "numerical", class: "cell" }), arrived: div("arrived"),
+        sent: div("sent"), explained: { forward: el("div", { class: "explained" }), backward: el("div", { class: "explained" }) },
+      };
       panel.replaceChildren(
         heading(node),
-        el("p", { class: "meaning" }, sentence(node.meaning)),
-        node.equation ? el("div", { class: "scroll equation", html: node.equation }) : "",
-        facts(node),
-        el("div", { class: "pair" },
-          el("div", { id: "value" }, el("h3", {}, "Value", editable ? el("span", { class: "small" }, " – change it") : null), value.element),
-          el("div", { id: "gradient" }, el("h3", {}, "Gradient",
-            isOutput && slope ? el("span", { class: "small" }, " – from outside: change it") : null),
-          slope ? slope.element : el("p", { class: "small" }, noGradient(node)))),
-        question, proof, ways, back(node),
+        el("div", { class: "three" },
+          column("forward", "Forward", forwardRule(node), valueCell(node), [parts.explained.forward, inputs(node)]),
+          column("backward", "Backward", backwardRule(node), gradientCell(node),
+            [parts.question, parts.explained.backward, parts.arrived, parts.sent]),
+          column("proof", "Proof", parts.proof, parts.numerical, says.facts(node))),
       );
       drawNumbers();
-      if (told) question.append(told);
+      if (told) parts.question.append(told);
       told = null;
     }
 
-    const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+    const column = (name, title, rule, cell, rest) => el("section", { class: `column ${name}`, "aria-label": title },
+      el("div", { class: "rule" }, el("h3", {}, title), rule), cell, el("div", { class: "rest" }, rest));
+
+    const heading = (node) => el("div", { class: "heading" },
+      el("h2", {}, math(node.math), " ", el("code", {}, node.name)), el("span", { class: "kind" }, KINDS[node.kind]),
+      el("p", { class: "meaning" }, says.sentence(node.meaning)));
+
+    // --- forward ---
+
+    const forwardRule = (node) => node.equation
+      ? el("div", { class: "scroll equation", html: node.equation })
+      : el("p", { class: "small" }, node.kind === "constant" ? "Given: a setting." : "Given: no step computes it.");
+
+    function valueTable(node) {
+      const editable = node.kind === "input" || node.kind === "constant";
+      return table(store.traced.values[node.name], editable
+        ? { name: node.name, edit: (entry, number) => store.edit(node.name, entry, number), pick: picking("forward", "value", node.name) }
+        : { pick: picking("forward", "value", node.name) });
+    }
+
+    const valueCell = (node) => el("div", { id: "value", class: "cell" }, el("h4", {}, "Value of ", math(node.math),
+      node.inputs ? null : el("span", { class: "small" }, " – change it")), parts.value.element);
+
+    // What is put in: the values of the step's inputs; those that are given can be changed here.
+    function inputs(node) {
+      if (!node.inputs?.length) return "";
+      const shown = [...node.inputs, ...(isStandIn(node) ? ["g"] : [])];
+      return el("div", { id: "inputs" }, el("h4", {}, "Put in"), shown.map((name) => {
+        const weights = isStandIn(node) && name === "g";
+        const given = weights || store.byName[name].kind !== "step";
+        const edit = weights ? store.editUpstream : (entry, number) => store.edit(name, entry, number);
+        const made = table(store.traced.values[name], given ? { name: weights ? "upstream gradient" : name, edit } : {});
+        parts.tables.push(() => made.update(store.traced.values[name]));
+        return el("div", { "data-name": name, ...(weights ? { id: "weights" } : {}) },
+          el("p", { class: "small" }, weights ? [el("i", {}, "g"), ", the upstream gradient"] : says.link(name),
+            given ? " – change it" : ""), made.element);
+      }));
+    }
+
+    // --- backward ---
+
+    function backwardRule(node) {
+      const local = Object.entries(node.backward ?? {}).filter(([name]) => store.byName[name].kind !== "constant");
+      const constants = Object.entries(node.backward ?? {}).filter(([name]) => store.byName[name].kind === "constant");
+      if (!local.length && !constants.length)
+        return el("p", { class: "small" }, node.inputs ? "Nothing goes back from here." : "The gradient ends here: nothing stands before it.");
+      return el("ul", { id: "back-rules", class: "back" }, [...local, ...constants].map(([name, { equation: markup }]) =>
+        el("li", {}, el("span", { class: "small" }, "to ", says.link(name)),
+          quiz.hidesRule(name) ? el("p", { class: "small" }, "asked for in the quiz") : equation(markup), says.slip(node.name, name))));
+    }
+
+    function gradientTable(node, hidden) {
+      const gradient = store.traced.gradients[node.name];
+      if (isStandIn(node)) return table(gradient);
+      if (!store.proven.includes(node.name)) return null;
+      return table(gradient, hidden ? { hidden, asked: quiz.entryOf(node.name) } : { pick: picking("backward", "gradient", node.name) });
+    }
+
+    const gradientCell = (node) => el("div", { id: "gradient", class: "cell" },
+      el("h4", {}, "Gradient ", el("span", { class: "d" }, el("i", {}, "d"), math(node.math))),
+      parts.slope ? parts.slope.element : el("p", { class: "small" }, noGradient(node)), parts.state);
 
     const noGradient = (node) =>
       node.kind === "constant" ? "A setting: nothing is sent back to it." : "Nothing is differentiated here.";
 
-    const heading = (node) => el(
-      "div", { class: "heading" }, el("h2", {}, math(node.math), " ", el("code", {}, node.name)),
-      el("span", { class: "kind" }, KINDS[node.kind]),
-    );
-
-    function facts(node) {
-      const { shape } = store.traced.values[node.name];
-      const size = node.axes.length
-        ? `${node.axes.join(" × ")} = ${shape.join(" × ")} (${node.axes.map((axis) => exported.axes[axis]).join(", ")})`
-        : "a single number";
-      const users = store.nodes.filter((other) => other.inputs?.includes(node.name)).map((other) => other.name);
-      const rows = [["Shape", size]];
-      if (node.inputs?.length) rows.push(["Computed from", links(node.inputs)]);
-      if (users.length) rows.push(["Used by", links(users)]);
-      if (node.source) rows.push(["Source", node.source]);
-      if (node.file) rows.push(["Written in", place(node)]);
-      return el("dl", { class: "facts" }, rows.map(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
+    // A click on an entry asks how it came about: the sum behind it is written below the tables of its column.
+    function picking(side, kind, name, user) {
+      if (typeof explain === "undefined") return undefined;
+      return (entry) => explain.show(store, { kind, name, user, entry }, parts.explained[side]);
     }
 
-    function place(node) {
-      const code = el("code", { class: "place" }, `${node.file}:${node.line}`);
-      const button = el("button", {
-        type: "button",
-        onclick: async () => {
-          getSelection().selectAllChildren(code); // what the clipboard refuses the reader can copy from here
-          try {
-            await navigator.clipboard.writeText(code.textContent);
-            button.textContent = "Copied";
-          } catch {
-            button.textContent = "Selected";
-          }
-        },
-      }, "Copy");
-      return [code, " ", button];
-    }
+    // --- what changes with the numbers, and with the stop ---
 
     function drawNumbers() {
       const { node, hidden, value, slope } = parts;
-      const { traced } = store;
-      value.update(traced.values[node.name]);
-      if (slope) slope.update(traced.gradients[node.name]);
+      value.update(store.traced.values[node.name]);
+      parts.tables.forEach((update) => update());
+      const { users, all } = store.arrived(node.name);
+      if (slope) slope.update(store.complete(node.name) ? store.traced.gradients[node.name] : ways.soFar(node.name, users));
+      parts.state.replaceChildren(...(slope && !hidden ? stateOf(node, users, all) : []));
       parts.question.replaceChildren(...(hidden ? [quiz.question(node.name, answered)] : []));
+      const shown = !hidden && store.proven.includes(node.name) && all.length > 0;
+      parts.arrived.replaceChildren(...(shown ? ways.arrived(node, users, all) : []));
+      parts.sent.replaceChildren(...(hidden || store.phase === "forward" ? [] : ways.sent(node)));
       drawProof();
-      const users = Object.keys(traced.contributions[node.name]);
-      const shown = !hidden && store.proven.includes(node.name) && users.length > 0;
-      parts.ways.replaceChildren(...(shown ? contributions(node, users) : []));
+    }
+
+    function stateOf(node, users, all) {
+      if (isStandIn(node) || own(node)) return ["The way back starts here: ", el("i", {}, "dL"), "/", el("i", {}, "dL"), " = 1."];
+      if (store.phase === "forward" || !all.length) return [];
+      return [says.count(node.name, users.length, all.length)];
     }
 
     // The quiz goes on: with another entry, or with the answer and its explanation.
@@ -111,86 +145,28 @@ const nodePanel = (() => {
     function drawProof() {
       const { node, hidden } = parts;
       const state = store.state(node.name);
+      const how = "Each entry is moved a little, all steps behind it run again.";
       const content = {
-        none: () => [],
-        checking: () => [el("p", {}, "… checking: every entry is moved a little, the rest of the list is run again.")],
+        none: () => [el("p", { class: "small" }, isStandIn(node) ? "Nothing to prove: L changes with itself, one to one." : "No gradient, no proof.")],
+        checking: () => [el("p", {}, "… checking."), el("p", { class: "small" }, how)],
         undefined: () => [el("p", { class: "wrong" }, "No number: these inputs lie outside of what the equations allow.")],
-        right: () => [verdict(true, node.name), numerical(node.name, hidden)],
-        wrong: () => [verdict(false, node.name), numerical(node.name, hidden)],
+        right: () => [verdict(true, node.name), el("p", { class: "small" }, how)],
+        wrong: () => [verdict(false, node.name), el("p", { class: "small" }, how)],
       }[state]();
-      if (content.length) content.unshift(el("h3", {}, "Numerical proof"));
-      const open = parts.proof.querySelector("details")?.open;
-      parts.proof.replaceChildren(...content.filter(Boolean));
-      if (open && parts.proof.querySelector("details")) parts.proof.querySelector("details").open = true;
+      parts.proof.replaceChildren(...content);
+      const found = store.numerical(node.name);
+      const shown = found && !hidden && (state === "right" || state === "wrong");
+      parts.numerical.dataset.state = state;
+      parts.numerical.replaceChildren(...(shown ? [
+        el("h4", {}, "Numerical gradient", store.complete(node.name) ? null : el("span", { class: "small" }, " – of all parts")),
+        table(found).element,
+      ] : []));
     }
 
     const verdict = (right, name) => el(
-      "p", {}, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
-      el("span", { id: "error" }, error(store.error(name))), `, allowed ${store.data.tolerance.toExponential(0)}.`,
+      "p", { class: "verdict" }, el("span", { class: right ? "right" : "wrong" }, right ? "✓ proven: " : "✗ wrong: "), "relative error ",
+      el("span", { id: "error" }, error(store.error(name))), `, allowed ${error(store.data.tolerance, 0)}.`,
     );
-
-    const numerical = (name, hidden) => hidden ? null : el(
-      "details", {}, el("summary", {}, "The numerical gradient"), table(store.numerical(name)).element,
-    );
-
-    // What each user sends back, and the sum; first by the ways that have names, if there are some.
-    function contributions(node, users) {
-      const made = [];
-      const gradient = store.traced.gradients[node.name];
-      const arrived = store.traced.contributions[node.name];
-      const ways = store.data.ways[node.name];
-      if (ways && store.mistake?.input !== node.name) {
-        const titles = Object.keys(ways);
-        const values = titles.map((title) => derivation.total(ways[title].map((hop) => sent(node.name, hop)), gradient));
-        const scale = Math.max(...[...values, gradient].map(arrays.largestOf));
-        made.push(
-          el("h3", {}, "The ways of ", math(node.math), " to the loss"),
-          el("div", { class: "parts", id: "named-ways" },
-            titles.map((title, i) => el("div", { class: "part", "data-way": title },
-              el("p", {}, el("b", {}, sentence(title).slice(0, -1)), `: ${ways[title].map(hopText).join("; ")}`),
-              table(values[i], { scale }).element)),
-            sum(gradient, "Together", scale)),
-        );
-      }
-      const scale = Math.max(...[...Object.values(arrived), gradient].map(arrays.largestOf));
-      made.push(
-        el("h3", {}, users.length > 1 ? "What each user sends back" : "What its user sends back"),
-        el("div", { class: "parts", id: "contributions" },
-          users.map((user) => el("div", { class: "part", "data-user": user },
-            el("p", {}, link(user), ": ", store.byName[user].meaning),
-            equation(store.byName[user].backward[node.name].equation),
-            slip(user, node.name),
-            table(arrived[user], { scale }).element)),
-          users.length > 1 ? sum(gradient, "Summed: the gradient", scale) : null),
-      );
-      return made;
-    }
-
-    const sum = (gradient, title, scale) => el("div", { class: "part sum" }, el("p", {}, el("b", {}, title)),
-      table(gradient, { scale }).element);
-
-    function sent(name, hop) {
-      const [user, second] = hop.split("/");
-      if (second === undefined) return store.traced.contributions[name][user];
-      const part = store.traced.contributions[user][second];
-      return derivation.contribution(exported, store.traced, user, name, part);
-    }
-
-    function hopText(hop) {
-      const [user, second] = hop.split("/");
-      return second === undefined ? `from ${user}` : `from ${user}, what came from ${second}`;
-    }
-
-    const slip = (user, name) => store.mistake?.step === user && store.mistake.input === name
-      ? el("p", { class: "wrong" }, `✗ planted here: ${store.mistake.description}`) : null;
-
-    function back(node) {
-      const local = Object.entries(node.backward ?? {});
-      if (!local.length) return "";
-      return el("div", { id: "back-rules" }, el("h3", {}, "The way back through this step"),
-        el("ul", { class: "back" }, local.map(([name, { equation: markup }]) =>
-          el("li", {}, el("span", { class: "small" }, "to ", link(name)), equation(markup)))));
-    }
 
     store.subscribe((what) => {
       if (what === "current" || parts.hidden !== quiz.hides(parts.node.name)) draw();
