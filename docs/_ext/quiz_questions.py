@@ -51,7 +51,7 @@ def questions(seed: int) -> list[Question]:
     """Return the ten questions with the numbers and the order of a seed."""
     rng = np.random.default_rng(seed)
     made: list[Callable[[np.random.Generator], Question]] = [
-        lambda rng: rule(rng, "shift", "bn", "y", "beta", "A shift is shared by all samples, so its gradient adds them up."),
+        lambda rng: rule(rng, "shift", "bn", "y", "beta", "All samples share a shift, so its gradient adds them up."),
         shift_number,
         lambda rng: rule(rng, "square", "bn", "squared", "centred", "The derivative of a square is twice its root."),
         square_number,
@@ -210,9 +210,7 @@ def total_of_dx(rng: np.random.Generator) -> Question:
     )
 
 
-def _typed(
-    id: str, asked: str, given: tuple[str, ...], right: float, why: str, explorer: tuple[str, str]
-) -> Question:
+def _typed(id: str, asked: str, given: tuple[str, ...], right: float, why: str, explorer: tuple[str, str]) -> Question:
     return Question(id, asked, given, (), right, why, explorer)
 
 

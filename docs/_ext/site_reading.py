@@ -1,7 +1,7 @@
 """How long a page takes to read, counted from its own text: prose, displayed formulas, code.
 
-The pace is this project's choice: :data:`WORDS` words, :data:`FORMULAS` displayed formulas or :data:`LINES` lines of code
-a minute. Exercises are left out, for nobody can say how long they take.
+The pace is this project's choice: :data:`WORDS` words, :data:`FORMULAS` displayed formulas or :data:`LINES` lines of
+code a minute. Exercises are left out, for nobody can say how long they take.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
 from site_common import parsed, raw, top
@@ -24,7 +23,7 @@ def setup(app: Sphinx) -> None:
     app.add_directive("tutorial-list", TutorialList)
     app.connect("builder-inited", copy_tutorials)
     app.connect("source-read", turn_links)
-    app.connect("source-read", list_evidence)
+    app.connect("source-read", list_made_pages)
     app.connect("doctree-read", keep_tags)
     app.connect("doctree-read", fold_solutions)
     app.connect("doctree-read", offer_files)
@@ -45,10 +44,11 @@ def copy_tutorials(app: Sphinx) -> None:
             shutil.copyfile(path, copy)
 
 
-def list_evidence(app: Sphinx, docname: str, source: list[str]) -> None:
-    """The page of evidence stands in the contents where it has been made: ``uanref report ... --page``."""
-    if docname == "index" and "evidence" in app.env.found_docs:
-        source[0] = source[0].replace("\nreading\n", "\nreading\nevidence\n")
+def list_made_pages(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Pages that are made (evidence: ``uanref report ... --page``; replay) stand in the contents where they are."""
+    for page, neighbour in (("evidence", "reading"), ("replay", "explorer")):
+        if docname == "index" and page in app.env.found_docs:
+            source[0] = source[0].replace(f"\n{neighbour}\n", f"\n{neighbour}\n{page}\n")
 
 
 def turn_links(app: Sphinx, docname: str, source: list[str]) -> None:
