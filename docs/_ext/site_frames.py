@@ -83,7 +83,7 @@ class Framed(SphinxDirective):
     def framed(self, page: str, title: str, caption: list[nodes.Node]) -> list[nodes.Node]:
         up = top(self.env.docname)
         fragment = f"#{self.options['fragment']}" if "fragment" in self.options else ""
-        picture = f"{up}_static/{self.options['picture']}" if "picture" in self.options else ""
+        picture = f"{up}{self.options['picture']}" if "picture" in self.options else ""
         before, after = figure(
             f"{up}{page}{fragment}", title, self.options.get("kind", ""), picture, self.options.get("alt", "")
         )

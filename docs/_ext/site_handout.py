@@ -5,6 +5,8 @@ Every equation is the derivation's own.
 
 from __future__ import annotations
 
+from html import escape
+
 from docutils import nodes
 from docutils.parsers.rst import directives
 from site_common import parsed, raw
@@ -21,58 +23,72 @@ def setup(app: Sphinx) -> None:
     app.add_directive("collapsed", Collapsed)
 
 
-def inline(latex: str) -> str:
-    """Return a formula inside a table: MathJax finds it between the signs that Sphinx puts around one."""
-    from html import escape
-
-    return f'<span class="math notranslate nohighlight">\\({escape(latex)}\\)</span>'
+def formula(latex: str) -> nodes.math:
+    """Return a formula in a line."""
+    return nodes.math(latex, latex)
 
 
-def rows(derivation: Derivation) -> str:
+def rows(derivation: Derivation) -> list[nodes.Node]:
     """Return a row for each step: its number, its equation, and the lines that go back."""
-    made = []
+    made: list[nodes.Node] = []
     for number, step in enumerate(derivation.steps, 1):
-        back = " ".join(f"<span>{inline(local.equation)}</span>" for local in step.backward.values())
-        made.append(
-            f'<tr><td>{number}</td><td>{inline(step.equation)}</td><td class="back">{back}</td><td>{number}′</td></tr>'
-        )
-    return "\n".join(made)
+        made += [raw(f"<tr><td>{number}</td><td>"), formula(step.equation), raw('</td><td class="back">')]
+        for local in step.backward.values():
+            made += [raw("<span>"), formula(local.equation), raw("</span> ")]
+        made.append(raw(f"</td><td>{number}′</td></tr>\n"))
+    return made
 
 
-def last_lines(derivation: Derivation, name: str) -> list[tuple[str, str]]:
-    """Return what a reader needs of a value's collapse to compute it: equation and reason of the last lines.
+def collapse_of(derivation: Derivation, name: str) -> tuple[list[str], list[str]]:
+    """Return the equations of a value's collapse: the way to its short form, and what one needs to compute that.
 
-    Lines that only give a short name to a part (they do not begin with the value's own gradient) belong to the last
-    line that does.
+    The short form is the last line for the value's own gradient, the definitions that earlier lines made in passing
+    (after a ``quad``), and the lines after it, which write its parts out.
     """
     (collapse,) = (each for each in derivation.collapse if each.name == name)
     own = f"d{derivation.node(name).symbol}_"
-    start = max(i for i, line in enumerate(collapse.lines) if line.equation.startswith(own))
-    return [(line.equation, line.why) for line in collapse.lines[start:]]
+    lines = [line.equation for line in collapse.lines]
+    start = max(i for i, line in enumerate(lines) if line.startswith(own))
+    defined = [part for line in lines[:start] for part in line.split(r", \quad ")[1:]]
+    return lines[:start], [lines[start], *lines[start + 1 :], *defined]
+
+
+def lines(equations: list[str]) -> list[nodes.Node]:
+    """Return equations, each on a line of its own."""
+    return [node for equation in equations for node in (raw("<p>"), formula(equation), raw("</p>"))]
 
 
 class Handout(SphinxDirective):
-    """The sheet: steps forward, steps back, the collapsed gradient. The content stands below the title."""
+    """The sheet: steps forward, steps back, and how the gradient of x collapses."""
 
     required_arguments = 1
-    has_content = True
 
     def run(self) -> list[nodes.Node]:
         derivation = find(self.arguments[0])
-        short = "".join(f"<p>{inline(equation)}</p>" for equation, _ in last_lines(derivation, "x"))
-        axes = ", ".join(f"{inline(axis)} {meaning}" for axis, meaning in derivation.axes.items())
-        settings = "; ".join(f"{inline(node.symbol)} {node.meaning}" for node in derivation.inputs)
-        head = parsed(self, list(self.content)) if self.content else []
+        way, short = collapse_of(derivation, "x")
+        given: list[nodes.Node] = [nodes.Text("Given: ")]
+        for node in derivation.inputs:
+            given += [formula(node.symbol), nodes.Text(f" {node.meaning}; ")]
+        given.append(nodes.Text("indices: "))
+        for axis, meaning in derivation.axes.items():
+            given += [formula(axis), nodes.Text(f" {meaning}, ")]
+        given[-1] = nodes.Text(given[-1].astext().removesuffix(", ") + ".")
         return [
-            raw(f'<div class="sheet" id="sheet-{derivation.name}"><h2>{derivation.title}</h2>'),
-            *head,
             raw(
-                f'<p class="given">Given: {settings}. Indices: {axes}.</p>\n'
-                '<table class="steps"><thead><tr><th></th><th>forward, down</th><th>backward, up: '
-                f"{inline('d')} is the gradient of the loss {inline(BACK)} adds to what other steps sent"
-                f"</th><th></th></tr></thead>\n<tbody>\n{rows(derivation)}\n</tbody></table>\n"
-                f'<div class="short"><h3>In short</h3>{short}</div></div>'
+                f'<div class="sheet" id="sheet-{derivation.name}"><h2>{escape(derivation.title)}</h2><p class="given">'
             ),
+            *given,
+            raw('</p><table class="steps"><thead><tr><th></th><th>forward ↓</th><th>backward ↑: '),
+            formula("dq"),
+            raw(" is the gradient of the loss to q; "),
+            formula(BACK),
+            raw(" adds to what came before</th><th></th></tr></thead>\n<tbody>\n"),
+            *rows(derivation),
+            raw('</tbody></table>\n<div class="short"><h3>All ways to x together</h3>'),
+            *lines(way),
+            raw("</div>" + '<div class="short"><h3>In short: what the layer computes</h3>'),
+            *lines(short),
+            raw("</div></div>"),
         ]
 
 
@@ -83,5 +99,5 @@ class Collapsed(SphinxDirective):
     option_spec = {"of": directives.unchanged}  # noqa: RUF012  docutils's own name
 
     def run(self) -> list[nodes.Node]:
-        found = last_lines(find(self.arguments[0]), self.options.get("of", "x"))
-        return parsed(self, [line for equation, _ in found for line in (f"$$ {equation} $$", "")])
+        _, short = collapse_of(find(self.arguments[0]), self.options.get("of", "x"))
+        return parsed(self, [line for equation in short for line in (f"$$ {equation} $$", "")])

@@ -12,11 +12,11 @@ import numpy as np
 from site_reading import minutes_of
 from sphinx.application import Sphinx
 
-from uanref.derivations import find
+from uanref.derivations import Trace, find
 
 PAGE = "ten-minutes"
-EXERCISE_MINUTES = 1.5
-"""What an exercise counts for: nobody can measure it, and the page says so."""
+EXERCISE_MINUTES, EXPLORER_MINUTES = 1.5, 2
+"""What an exercise and the explorer count for: this project's choice, and the page says so."""
 
 X = (1.0, 3.0, 5.0, 7.0)
 DY = (1.0, 0.0, 0.0, 0.0)
@@ -45,13 +45,15 @@ def filled(markdown: str) -> str:
 
 
 def minutes_of_page(markdown: str) -> int:
-    """Return the minutes that the page takes: its words and formulas, and its exercises."""
-    return round(minutes_of(markdown) + EXERCISE_MINUTES * len(re.findall(r"^## Exercise \d", markdown, re.MULTILINE)))
+    """Return the minutes that the page takes: its words and formulas, its exercises, the explorer."""
+    exercises = len(re.findall(r"^## Exercise \d", markdown, re.MULTILINE))
+    explorers = markdown.count("```{explorer}")
+    return round(minutes_of(markdown) + EXERCISE_MINUTES * exercises + EXPLORER_MINUTES * explorers)
 
 
 def numbers() -> dict[str, float]:
     """Return every number of the page by its name."""
-    bn, uan = find("bn"), find("uan-learned")
+    bn = find("bn")
     column = np.array(X)[:, None]
     plain = {"gamma": np.ones(1), "beta": np.zeros(1)}
     given = {"x": column, **plain, "eps": np.array(0.0)}
@@ -67,18 +69,9 @@ def numbers() -> dict[str, float]:
     made |= {"dgamma": float(trace["gamma"].gradient[0]), "dbeta": float(trace["beta"].gradient[0])}
     made |= {"sum_dx": abs(float(dx.sum())), "sum_dx_x_hat": abs(float(dx @ trace["x_hat"].value[:, 0]))}
 
-    two = {
-        "x": np.array([[ACTIVATION]]),
-        "prior_logits": np.zeros((2, 1)),
-        "mean": np.array(MEANS)[:, None],
-        "raw_variance": np.full((2, 1), np.log(np.expm1(1.0))),  # softplus gives a variance of 1
-        **plain,
-        "eps": np.array(0.0),
-    }
-    mixed = uan.trace(two, np.ones((1, 1)), numerical=False)
+    mixed = two_components(np.array([ACTIVATION]))
     tau = np.exp(mixed["log_weight"].value + 0.5 * mixed["log_prior"].value[:, None])[:, 0, 0]
-    # One Gaussian in the place of the two: the mixture's own mean and variance.
-    mean, variance = float(np.mean(MEANS)), float(np.mean(np.square(MEANS)) + 1.0)
+    mean, variance = one_gaussian()
     return made | {
         "activation": ACTIVATION,
         "mean1": MEANS[0],
@@ -92,6 +85,26 @@ def numbers() -> dict[str, float]:
         "one_y": (ACTIVATION - mean) / variance**0.5,
         "exponent": float(mixed["score"].value[0, 0, 0] - mixed["score"].value[1, 0, 0]),
     }
+
+
+def two_components(x: np.ndarray) -> Trace:
+    """Return UAN's trace, with the mixture's own moments, on activations x of one channel: the third exercise's."""
+    inputs = {
+        "x": x[:, None],
+        "prior_logits": np.zeros((2, 1)),
+        "mean": np.array(MEANS)[:, None],
+        "raw_variance": np.full((2, 1), np.log(np.expm1(1.0))),  # softplus gives a variance of 1
+        "gamma": np.ones(1),
+        "beta": np.zeros(1),
+        "eps": np.array(0.0),
+    }
+    return find("uan-learned").trace(inputs, np.ones((len(x), 1)), numerical=False)
+
+
+def one_gaussian() -> tuple[float, float]:
+    """Return mean and variance of the one Gaussian in the place of the two: the mixture's own."""
+    mean = float(np.mean(MEANS))
+    return mean, float(np.mean(np.square(MEANS))) - mean**2 + 1.0
 
 
 def shown(value: float) -> str:

@@ -4,7 +4,7 @@
 - ``site_reading``: how long they take.
 - ``site_answers``: ``{answer-key}``, the exercises' solutions on a page of their own.
 - ``site_frames``: ``{explorer}``, ``{replay}``, ``{derivation-list}``; their pages are written to ``explore/``.
-- ``site_numbers``: the numbers of the ten-minute route.
+- ``site_numbers``, ``site_pictures``: the numbers and the picture of the ten-minute route.
 - ``site_handout``: ``{handout}``, a derivation on one sheet of paper, and ``{collapsed}``.
 - ``site_quiz``: the quiz, an offline page.
 - ``site_names``: ``{public-names}`` and ``{command-help}``.
@@ -19,14 +19,35 @@ import site_frames
 import site_handout
 import site_names
 import site_numbers
+import site_pictures
 import site_quiz
 import site_tutorials
 from sphinx.application import Sphinx
 
+PARTS = (
+    site_tutorials,
+    site_answers,
+    site_frames,
+    site_numbers,
+    site_pictures,
+    site_handout,
+    site_quiz,
+    site_names,
+)
+
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", leave_output_alone)
-    for part in (site_tutorials, site_answers, site_frames, site_numbers, site_handout, site_quiz, site_names):
+    for part in (
+        site_tutorials,
+        site_answers,
+        site_frames,
+        site_numbers,
+        site_pictures,
+        site_handout,
+        site_quiz,
+        site_names,
+    ):
         part.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
