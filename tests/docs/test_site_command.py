@@ -104,7 +104,8 @@ def stand_in(tmp_path, script):
 
 
 def test_pages_read_and_written_are_told_and_complaints_passed_on(tmp_path):
-    said = "reading sources... [ 50%] api/norms\\nreading sources... [100%] index\\nloading\\nwriting output... [  1%] api/norms\\n"
+    pages = ("reading sources... [ 50%] api/norms", "reading sources... [100%] index", "loading")
+    said = "\\n".join((*pages, "writing output... [  1%] api/norms"))
     script = f"import sys; print('{said}'); sys.stderr.write('WARNING: lost\\n'); sys.exit(3)"
     told, complaints = [], []
     code = docs._run(stand_in(tmp_path, script), {}, lambda *page: told.append(page), complaints.append)
