@@ -76,7 +76,7 @@ class AnswerKey(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         lines = []
-        for path in sorted(Path(self.env.srcdir).glob("tutorials/[0-9][0-9]_*.ipynb")):
+        for path in sorted(Path(self.env.srcdir).glob("tutorials/[0-9][0-9]*_*.ipynb")):
             self.env.note_dependency(str(path))
             notebook = json.loads(path.read_text("utf-8"))
             title = re.search(r"^# (.*)$", "".join(notebook["cells"][0]["source"]), re.MULTILINE)[1]
@@ -84,11 +84,18 @@ class AnswerKey(SphinxDirective):
             for exercise in exercises(notebook):
                 asked = turned("\n".join(exercise.asked)).strip()
                 answered = turned("\n".join(exercise.answered)).strip()
-                lines += [f"**{title[:2]}.{exercise.number}.** {asked}".strip(), "", "**Answer.**", "", answered, ""]
+                lines += [
+                    f"**{title.split()[0]}.{exercise.number}.** {asked}".strip(),
+                    "",
+                    "**Answer.**",
+                    "",
+                    answered,
+                    "",
+                ]
         return parsed(self, "\n".join(lines).splitlines())
 
 
 def turned(markdown: str) -> str:
     """Lead a tutorial's links to where they lead from here."""
     markdown = markdown.replace("](../docs/", "](")
-    return re.sub(r"\]\((\d\d_\w+)\.md\b", r"](tutorials/\1.ipynb", markdown)
+    return re.sub(r"\]\((\d\d\w*_\w+)\.md\b", r"](tutorials/\1.ipynb", markdown)

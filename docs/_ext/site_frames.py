@@ -51,7 +51,8 @@ def write_pages(app: Sphinx, exception: Exception | None) -> None:
     for derivation in DERIVATIONS:
         explorer.write(folder / f"{derivation.name}.html", explorer.page(derivation), force=True)
     if recorded := runs(app.srcdir):
-        page = importlib.import_module("uanref.replay").page(recorded)
+        read = importlib.import_module("uanref.training.recording").read
+        page = importlib.import_module("uanref.replay").page([read(path) for path in recorded])
         explorer.write(Path(app.outdir) / REPLAY, page, force=True)
 
 

@@ -32,7 +32,7 @@ def setup(app: Sphinx) -> None:
 
 def copy_tutorials(app: Sphinx) -> None:
     """Bring ``docs/tutorials`` in step with the notebooks; a file that is the same keeps its time."""
-    notebooks = {path.name: path for path in Path(app.srcdir).parent.glob("tutorials/[0-9][0-9]_*.ipynb")}
+    notebooks = {path.name: path for path in Path(app.srcdir).parent.glob("tutorials/[0-9][0-9]*_*.ipynb")}
     target = Path(app.srcdir) / "tutorials"
     target.mkdir(exist_ok=True)
     for old in target.glob("*.ipynb"):
@@ -55,7 +55,7 @@ def turn_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Links that lead from file to file in the repository lead from page to page here."""
     if docname.startswith("tutorials/"):
         source[0] = source[0].replace("](../docs/", "](../")
-        source[0] = re.sub(r"\]\((\d\d_\w+)\.md\b", r"](\1.ipynb", source[0])
+        source[0] = re.sub(r"\]\((\d\d\w*_\w+)\.md\b", r"](\1.ipynb", source[0])
     elif "/" not in docname:
         source[0] = re.sub(r"\]\(\.\./tutorials/(\w+)\.md\b", r"](tutorials/\1.ipynb", source[0])
 
@@ -98,7 +98,7 @@ def copy_files(app: Sphinx, exception: Exception | None) -> None:
         return
     folder = Path(app.outdir) / FILES
     folder.mkdir(exist_ok=True)
-    for copy in Path(app.srcdir).glob("tutorials/[0-9][0-9]_*.ipynb"):
+    for copy in Path(app.srcdir).glob("tutorials/[0-9][0-9]*_*.ipynb"):
         source = Path(app.srcdir).parent / "tutorials" / copy.name
         for path in (source, source.with_suffix(".md")):
             shutil.copyfile(path, folder / path.name)

@@ -18,7 +18,7 @@ from uanref.derivations import DERIVATIONS
 pytestmark = pytest.mark.slow
 
 CHECKOUT = Path(__file__).parents[2]
-TUTORIALS = sorted(path.stem for path in (CHECKOUT / "tutorials").glob("[0-9][0-9]_*.ipynb"))
+TUTORIALS = sorted(path.stem for path in (CHECKOUT / "tutorials").glob("[0-9][0-9]*_*.ipynb"))
 KINDS = (
     "index.html",
     "explorer.html",
