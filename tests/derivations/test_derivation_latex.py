@@ -126,7 +126,7 @@ def test_nearly_every_line_holds_by_itself():
     }
     assert leaning == {
         r"ds_{kc} \mathrel{+}= \frac{d\sigma^2_{kc}}{1 + e^{-s_{kc}}}",
-        r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, dL_{mc}, \quad \tau_{kmc} = \frac{e^{l_{kmc}}}{\sum_j e^{l_{jmc}}}",
+        r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, d\zeta_{mc}, \quad \tau_{kmc} = \frac{e^{l_{kmc}}}{\sum_j e^{l_{jmc}}}",
     }
 
 

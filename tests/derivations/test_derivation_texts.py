@@ -115,3 +115,24 @@ def test_no_sum_of_a_collapse_runs_over_an_index_of_its_left_side():
                 if line.equation.startswith("d" + derivation.node(told.name).symbol + "_"):
                     for bound in re.findall(r"\\sum_(?:\{([^}]*)\}|(\w))", line.equation):
                         assert not free & set("".join(bound)), (derivation.name, line.equation)
+
+
+def letters(derivation, letter):
+    """The equations of a derivation in which a letter stands by itself, or as a gradient's."""
+    lines = [line.equation for told in derivation.collapse for line in told.lines]
+    for step in derivation.steps:
+        lines += [step.equation, *(local.equation for local in step.backward.values())]
+    return [line for line in lines if re.search(rf"(?<![A-Za-z\\])d?{letter}(?![A-Za-z])", line)]
+
+
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=name_of)
+def test_L_is_the_loss_and_nothing_else(derivation):
+    own = derivation.output.name == "loss"
+    assert bool(letters(derivation, "L")) == own
+    assert [node.name for node in derivation.nodes if node.symbol == "L"] == (["loss"] if own else [])
+
+
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=name_of)
+def test_g_is_the_upstream_gradient_of_the_stand_in_and_nothing_else(derivation):
+    if not derivation.forward_only:
+        assert not letters(derivation, "g"), "the loss that stands in for the rest of a network is L = sum g y"

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from uanref.derivations import find
+from uanref.derivations import DERIVATIONS, find
+from uanref.stepping.export import exported
 from uanref.stepping.walk import Walk
 
 
@@ -16,33 +17,91 @@ def walk() -> Walk:
     return Walk(find("bn"))
 
 
-def test_it_starts_at_the_first_step_and_goes_to_the_output(walk):
-    assert walk.node.name == "mu"
-    seen = [walk.node.name]
-    for _ in range(20):
-        walk.next()
+def test_the_road_goes_out_to_the_loss_and_back(walk):
+    steps = [step.name for step in walk.derivation.steps]
+    seen, counted = [walk.node.name], [walk.where]
+    while walk.move(1):
         seen.append(walk.node.name)
-    assert seen[:3] == ["mu", "centred", "squared"]
-    assert seen[-2:] == ["y", "y"], "it stays at the end"
+        counted.append(walk.where)
+    assert seen == [*steps, "loss", *reversed(steps)]
+    assert counted[0] == "1 of 19"
+    assert counted[-1] == walk.where == "19 of 19", "it stays at the end"
+    assert not Walk(find("bn")).move(-1), "and at the beginning"
 
 
-def test_backward_turns_the_direction(walk):
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=[derivation.name for derivation in DERIVATIONS])
+def test_the_walk_counts_the_stops_that_the_page_is_given(derivation):
+    walk = Walk(derivation)
+    stops = exported(walk.trace)["road"]
+    assert [(stop["node"], stop["phase"]) for stop in stops] == [(stop.node, stop.phase) for stop in walk.stops]
+    assert walk.where == f"1 of {len(stops)}"
+
+
+def test_the_stand_in_is_a_node_with_a_value_and_a_way_back(walk):
+    assert walk.turn()
+    trace = walk.trace
+    np.testing.assert_allclose(walk.node.value, (trace.upstream * trace["y"].value).sum())
+    assert walk.node.gradient == 1.0
+    assert walk.used() == ["g"]
+    y = walk.told["y"]
+    np.testing.assert_array_equal(y.contributions["loss"], y.gradient)
+    proven = walk.told.derivation.trace({**walk.derivation.example(), "g": trace.upstream})
+    assert proven.worst < 1e-6, "the derivation with its loss behind it holds, too"
+    np.testing.assert_array_equal(proven["x"].gradient, trace["x"].gradient)
+
+
+def test_a_loss_of_its_own_is_the_turning_point():
+    walk = Walk(find("softmax-cross-entropy"))
+    assert walk.turn()
+    assert walk.where == "4 of 7"
+    assert walk.node.gradient == 1.0
+    assert walk.told is walk.trace
+
+
+def test_steps_are_gone_to_in_the_present_direction(walk):
     walk.go("x_hat")
-    walk.backward()
-    walk.next()
-    assert walk.node.name == "inverse_std"
-    walk.previous()
-    assert walk.node.name == "x_hat"
-    walk.forward()
-    walk.next()
-    assert walk.node.name == "scaled"
+    assert (walk.stop.phase, walk.where) == ("forward", "7 of 19")
+    walk.turn()
+    walk.go("x_hat")
+    assert (walk.stop.phase, walk.where) == ("backward", "13 of 19")
+    walk.go("x_hat", "forward")
+    assert walk.where == "7 of 19"
+    with pytest.raises(KeyError, match="nowhere"):
+        walk.go("nowhere")
+
+
+def test_inputs_stand_beside_the_road(walk):
+    walk.move(1)
+    assert walk.used() == ["x"]
+    walk.go("x")
+    assert (walk.node.name, walk.where) == ("x", "2 of 19"), "looked at from where the reader stands"
+    walk.move(1)
+    assert walk.node.name == "squared"
+
+
+def test_parts_of_an_inputs_gradient_arrive_one_by_one():
+    walk = Walk(find("uan"))
+    users = list(walk.trace["x"].contributions)
+    assert len(users) == 3
+    counts = []
+    walk.turn()
+    while walk.move(1):
+        counts.append(len(walk.arrived("x")))
+        for name in walk.trace.nodes:
+            if walk.stop.node == name:
+                assert len(walk.arrived(name)) == len(walk.told[name].contributions), "a step's own parts are there"
+    assert sorted(set(counts)) == [0, 1, 2, 3]
+    assert counts == sorted(counts)
 
 
 def test_a_derivation_without_a_way_back_is_walked_forward_alone():
     walk = Walk(find("adam"))
-    walk.backward()
-    assert not walk.backwards
-    assert walk.wrong() == []
+    assert not walk.turn()
+    walk.move(100)
+    assert walk.stop.phase == "forward"
+    assert not walk.back
+    assert walk.wrong() == walk.mistakes() == []
+    assert "upstream" not in walk.names()
 
 
 def test_an_edit_runs_everything_again(walk):
@@ -55,6 +114,35 @@ def test_an_edit_runs_everything_again(walk):
     np.testing.assert_array_equal(walk.trace["y"].value, expected["y"].value)
     assert before["x"].value[1, 0] != 3.5, "the old trace stays as it was"
     assert walk.trace.worst < 1e-6
+
+
+def test_an_edit_says_what_it_did(walk):
+    before = walk.told
+    edit = walk.edit("x 1 0 = 3.5")
+    after = walk.told
+    assert (edit.entry, edit.old, edit.new) == ("x 1 0", before["x"].value[1, 0], 3.5)
+    assert edit.loss == (before["loss"].value, after["loss"].value)
+    assert edit.loss[0] != edit.loss[1]
+    changes = {name: np.abs(after[name].gradient - before[name].gradient).max() for name, _ in edit.moved}
+    assert [by for _, by in edit.moved] == sorted(changes.values(), reverse=True)
+    assert not {"y", "beta"} & set(changes), "their gradients do not depend on x"
+    assert f"x 1 0: {edit.old:.6g} -> 3.5; L: {edit.loss[0]:.6g} -> {edit.loss[1]:.6g}; moved most: d" in str(edit)
+    assert walk.edits() == 1
+    walk.edit("x 1 0 = 4.5")
+    walk.edit("eps = 0.5")
+    assert walk.edits() == 2, "an entry edited twice counts once"
+    walk.edit(f"x 1 0 = {edit.old!r}")
+    assert walk.edits() == 1, "and one that is back not at all"
+
+
+def test_g_and_upstream_name_the_same(walk):
+    assert "dy by 51" in str(walk.edit("g 0 1 = 50"))
+    assert walk.trace.upstream[0, 1] == 50.0
+    walk.edit("upstream 0 1 = 3")
+    assert walk.trace.upstream[0, 1] == 3.0
+    own = Walk(find("adam"))
+    own.edit("g 0 = 2.5")
+    assert own.trace["g"].value[0] == 2.5, "where an input is called g, it is the input"
 
 
 def test_the_upstream_gradient_and_constants_can_be_edited(walk):
@@ -71,7 +159,7 @@ def test_the_upstream_gradient_and_constants_can_be_edited(walk):
     [
         ("", "expected a name"),
         ("x 0 0", "expected a name"),
-        ("z 0 0 = 1", "names: x, gamma, beta, eps, upstream"),
+        ("z 0 0 = 1", "names: x, gamma, beta, eps, g, upstream"),
         ("x 0 = 1", "indices 0-4 0-1"),
         ("x 5 0 = 1", "indices 0-4 0-1"),
         ("x -1 0 = 1", "indices 0-4 0-1"),

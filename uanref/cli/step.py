@@ -24,9 +24,10 @@ def step(
     plain: Annotated[bool, typer.Option("--plain", help="print the whole walk; so without a terminal, too")] = False,
     whole: Annotated[bool, typer.Option("--whole", help="with --plain: print large arrays whole")] = False,
 ) -> None:
-    """Walk through a derivation node by node, forward and backward.
+    """Walk through a derivation: forward step by step, the loss, and back.
 
     Formula, shape, numbers, gradient and numerical proof of each; edit a number or plant a mistake and watch.
+    The key ? shows all keys.
     """
     from rich.console import Console
 
@@ -34,6 +35,7 @@ def step(
     from uanref.derivations.mistakes import mistakes
     from uanref.stepping.given import inputs_from, sizes_from
     from uanref.stepping.printed import print_walk
+    from uanref.stepping.road import BACKWARD
     from uanref.stepping.terminal import Screen
     from uanref.stepping.walk import Walk
 
@@ -50,7 +52,7 @@ def step(
         if not chosen:
             raise ValueError(f"{name} has no mistake {mistake!r}: uanref step {name} --mistake list prints them")
         walk.plant(chosen[0])
-        walk.go(chosen[0].step)
+        walk.go(chosen[0].step, BACKWARD)
     console = Console()
     if plain or not (console.is_terminal and sys.stdin.isatty()):
         print_walk(walk, console if console.is_terminal else wide(), whole)

@@ -125,13 +125,13 @@ MIXTURE = (
     ),
     Step(
         name="log_total",
-        symbol="L",
+        symbol=r"\zeta",
         axes=("m", "c"),
-        equation=r"L_{mc} = \log \sum_k e^{l_{kmc}}",
+        equation=r"\zeta_{mc} = \log \sum_k e^{l_{kmc}}",
         forward=logsumexp(score, "k"),
         backward={
             "score": Local(
-                r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, dL_{mc}, "
+                r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, d\zeta_{mc}, "
                 r"\quad \tau_{kmc} = \frac{e^{l_{kmc}}}{\sum_j e^{l_{jmc}}}",
                 softmax(score, "k") * d("log_total"),
             )
@@ -145,11 +145,13 @@ TAU = Step(
     name="tau",
     symbol=r"\tau",
     axes=("k", "m", "c"),
-    equation=r"\tau_{kmc} = e^{l_{kmc} - L_{mc}}",
+    equation=r"\tau_{kmc} = e^{l_{kmc} - \zeta_{mc}}",
     forward=exp(score - log_total),
     backward={
         "score": Local(r"dl_{kmc} \mathrel{+}= \tau_{kmc}\, d\tau_{kmc}", ref("tau") * d("tau")),
-        "log_total": Local(r"dL_{mc} \mathrel{+}= -\sum_k \tau_{kmc}\, d\tau_{kmc}", -sum_(ref("tau") * d("tau"), "k")),
+        "log_total": Local(
+            r"d\zeta_{mc} \mathrel{+}= -\sum_k \tau_{kmc}\, d\tau_{kmc}", -sum_(ref("tau") * d("tau"), "k")
+        ),
     },
     meaning="The posterior: the probability that component k produced x. It sums to 1 over the components.",
     source=BISHOP,

@@ -12,8 +12,8 @@ AFFINE = "Ba, Kiros & Hinton 2016, eq. 4; one gain and bias per channel is this 
 x, gamma, beta, eps = ref("x"), ref("gamma"), ref("beta"), ref("eps")
 mu, centred, squared, var = ref("mu"), ref("centred"), ref("squared"), ref("var")
 std, inverse_std, x_hat, scaled = ref("std"), ref("inverse_std"), ref("x_hat"), ref("scaled")
-L = count("c", "s")
-g = gamma * d("y")
+M = count("c", "s")
+h = gamma * d("y")
 
 LAYER_NORM = Derivation(
     name="layer-norm",
@@ -36,9 +36,9 @@ LAYER_NORM = Derivation(
             name="mu",
             symbol=r"\mu",
             axes=("n",),
-            equation=r"\mu_n = \frac{1}{L} \sum_{c,s} x_{ncs}, \quad L = C S",
+            equation=r"\mu_n = \frac{1}{M} \sum_{c,s} x_{ncs}, \quad M = C S",
             forward=mean(x, "c", "s"),
-            backward={"x": Local(r"dx_{ncs} \mathrel{+}= \frac{d\mu_n}{L}", d("mu") / L)},
+            backward={"x": Local(r"dx_{ncs} \mathrel{+}= \frac{d\mu_n}{M}", d("mu") / M)},
             meaning="The sample's mean over all its numbers.",
             source=BA,
         ),
@@ -71,9 +71,9 @@ LAYER_NORM = Derivation(
             name="var",
             symbol="v",
             axes=("n",),
-            equation=r"v_n = \frac{1}{L} \sum_{c,s} q_{ncs}",
+            equation=r"v_n = \frac{1}{M} \sum_{c,s} q_{ncs}",
             forward=mean(squared, "c", "s"),
-            backward={"squared": Local(r"dq_{ncs} \mathrel{+}= \frac{dv_n}{L}", d("var") / L)},
+            backward={"squared": Local(r"dq_{ncs} \mathrel{+}= \frac{dv_n}{M}", d("var") / M)},
             meaning="The sample's biased variance.",
             source=BA,
         ),
@@ -147,43 +147,43 @@ LAYER_NORM = Derivation(
             "x",
             (
                 Line(
-                    r"dx_{ncs} = d\bar x_{ncs} + \frac{d\mu_n}{L}",
-                    d("centred") + d("mu") / L,
+                    r"dx_{ncs} = d\bar x_{ncs} + \frac{d\mu_n}{M}",
+                    d("centred") + d("mu") / M,
                     "The two steps that use x: centring, and the mean.",
                 ),
                 Line(
-                    r"dx_{ncs} = d\bar x_{ncs} - \frac{1}{L} \sum_{j,r} d\bar x_{njr}",
-                    d("centred") - sum_(d("centred"), "c", "s") / L,
+                    r"dx_{ncs} = d\bar x_{ncs} - \frac{1}{M} \sum_{j,r} d\bar x_{njr}",
+                    d("centred") - sum_(d("centred"), "c", "s") / M,
                     "The mean is used by centring alone, so its gradient is a sum over the sample's numbers.",
                 ),
                 Line(
                     r"dx_{ncs} = i_n\, d\hat x_{ncs} + 2 \bar x_{ncs}\, dq_{ncs} "
-                    r"- \frac{1}{L} \sum_{j,r} \left( i_n\, d\hat x_{njr} + 2 \bar x_{njr}\, dq_{njr} \right)",
+                    r"- \frac{1}{M} \sum_{j,r} \left( i_n\, d\hat x_{njr} + 2 \bar x_{njr}\, dq_{njr} \right)",
                     inverse_std * d("x_hat")
                     + 2 * centred * d("squared")
-                    - sum_(inverse_std * d("x_hat") + 2 * centred * d("squared"), "c", "s") / L,
+                    - sum_(inverse_std * d("x_hat") + 2 * centred * d("squared"), "c", "s") / M,
                     "Centred values are used twice: by the normalization, and by the variance.",
                 ),
                 Line(
-                    r"dx_{ncs} = i_n\, d\hat x_{ncs} + \frac{2}{L} \bar x_{ncs}\, dv_n "
-                    r"- \frac{i_n}{L} \sum_{j,r} d\hat x_{njr}",
+                    r"dx_{ncs} = i_n\, d\hat x_{ncs} + \frac{2}{M} \bar x_{ncs}\, dv_n "
+                    r"- \frac{i_n}{M} \sum_{j,r} d\hat x_{njr}",
                     inverse_std * d("x_hat")
-                    + 2 * centred * d("var") / L
-                    - inverse_std * sum_(d("x_hat"), "c", "s") / L,
+                    + 2 * centred * d("var") / M
+                    - inverse_std * sum_(d("x_hat"), "c", "s") / M,
                     "dq is the same for every number of the sample, and centred values sum to 0.",
                 ),
                 Line(
-                    r"dx_{ncs} = i_n \left( d\hat x_{ncs} - \frac{1}{L} \sum_{j,r} d\hat x_{njr} "
-                    r"- \frac{\hat x_{ncs}}{L} \sum_{j,r} d\hat x_{njr}\, \hat x_{njr} \right)",
+                    r"dx_{ncs} = i_n \left( d\hat x_{ncs} - \frac{1}{M} \sum_{j,r} d\hat x_{njr} "
+                    r"- \frac{\hat x_{ncs}}{M} \sum_{j,r} d\hat x_{njr}\, \hat x_{njr} \right)",
                     inverse_std
-                    * (d("x_hat") - sum_(d("x_hat"), "c", "s") / L - x_hat * sum_(d("x_hat") * x_hat, "c", "s") / L),
+                    * (d("x_hat") - sum_(d("x_hat"), "c", "s") / M - x_hat * sum_(d("x_hat") * x_hat, "c", "s") / M),
                     "dv is written out, through the inverse and the root; x_bar i is x_hat again.",
                 ),
                 Line(
-                    r"dx_{ncs} = i_n \left( g_{ncs} - \frac{1}{L} \sum_{j,r} g_{njr} "
-                    r"- \hat x_{ncs} \frac{1}{L} \sum_{j,r} g_{njr}\, \hat x_{njr} \right), "
-                    r"\quad g_{ncs} = \gamma_c\, dy_{ncs}",
-                    inverse_std * (g - sum_(g, "c", "s") / L - x_hat * sum_(g * x_hat, "c", "s") / L),
+                    r"dx_{ncs} = i_n \left( h_{ncs} - \frac{1}{M} \sum_{j,r} h_{njr} "
+                    r"- \hat x_{ncs} \frac{1}{M} \sum_{j,r} h_{njr}\, \hat x_{njr} \right), "
+                    r"\quad h_{ncs} = \gamma_c\, dy_{ncs}",
+                    inverse_std * (h - sum_(h, "c", "s") / M - x_hat * sum_(h * x_hat, "c", "s") / M),
                     "dx_hat is gamma dy; gamma differs within a sample, so it stays under the sums. "
                     "This is what the layer computes.",
                 ),

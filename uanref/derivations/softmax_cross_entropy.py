@@ -39,13 +39,13 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
     steps=(
         Step(
             name="log_total",
-            symbol="l",
+            symbol=r"\zeta",
             axes=("n",),
-            equation=r"l_n = \log \sum_c e^{z_{nc}}",
+            equation=r"\zeta_n = \log \sum_c e^{z_{nc}}",
             forward=logsumexp(z, "c"),
             backward={
                 "z": Local(
-                    r"dz_{nc} \mathrel{+}= p_{nc}\, dl_n, \quad p_{nc} = \frac{e^{z_{nc}}}{\sum_j e^{z_{nj}}}",
+                    r"dz_{nc} \mathrel{+}= p_{nc}\, d\zeta_n, \quad p_{nc} = \frac{e^{z_{nc}}}{\sum_j e^{z_{nj}}}",
                     p * d("log_total"),
                 )
             },
@@ -56,11 +56,11 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
             name="log_p",
             symbol=r"\ell",
             axes=("n", "c"),
-            equation=r"\ell_{nc} = z_{nc} - l_n",
+            equation=r"\ell_{nc} = z_{nc} - \zeta_n",
             forward=z - log_total,
             backward={
                 "z": Local(r"dz_{nc} \mathrel{+}= d\ell_{nc}", d("log_p")),
-                "log_total": Local(r"dl_n \mathrel{+}= -\sum_c d\ell_{nc}", -sum_(d("log_p"), "c")),
+                "log_total": Local(r"d\zeta_n \mathrel{+}= -\sum_c d\ell_{nc}", -sum_(d("log_p"), "c")),
             },
             meaning="The logarithm of each class's probability.",
             source="Bishop 2006, eq. 4.104",
@@ -92,7 +92,7 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
             "z",
             (
                 Line(
-                    r"dz_{nc} = d\ell_{nc} + p_{nc}\, dl_n",
+                    r"dz_{nc} = d\ell_{nc} + p_{nc}\, d\zeta_n",
                     d("log_p") + p * d("log_total"),
                     "The two steps that use the logits; p is their softmax.",
                 ),

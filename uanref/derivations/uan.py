@@ -24,11 +24,11 @@ WEIGHT = (
         name="log_weight",
         symbol=r"\omega",
         axes=("k", "m", "c"),
-        equation=r"\omega_{kmc} = l_{kmc} - L_{mc} - \tfrac12 \ell_{kc}",
+        equation=r"\omega_{kmc} = l_{kmc} - \zeta_{mc} - \tfrac12 \ell_{kc}",
         forward=score - log_total - 0.5 * log_prior,
         backward={
             "score": Local(r"dl_{kmc} \mathrel{+}= d\omega_{kmc}", d("log_weight")),
-            "log_total": Local(r"dL_{mc} \mathrel{+}= -\sum_k d\omega_{kmc}", -sum_(d("log_weight"), "k")),
+            "log_total": Local(r"d\zeta_{mc} \mathrel{+}= -\sum_k d\omega_{kmc}", -sum_(d("log_weight"), "k")),
             "log_prior": Local(
                 r"d\ell_{kc} \mathrel{+}= -\tfrac12 \sum_m d\omega_{kmc}", -0.5 * sum_(d("log_weight"), "m")
             ),

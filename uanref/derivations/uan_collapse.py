@@ -1,6 +1,6 @@
 """The collapse of UAN's dx, with either statistics: from the staged gradient to what the layer computes.
 
-In it g is what reaches component k's weighted activation.
+In it h is what reaches component k's weighted activation.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ share, centred, moment_variance = ref("share"), ref("centred"), ref("moment_vari
 inverse_std, x_hat = ref("inverse_std"), ref("x_hat")
 root_k = sqrt(count("k"))
 
-g = gamma * d("y") / root_k
-G = r"g_{mc} = \gamma_c\, dy_{mc} / \sqrt{K}"
-direct = sum_(g * weight * inverse_std, "k")
+h = gamma * d("y") / root_k
+H = r"h_{mc} = \gamma_c\, dy_{mc} / \sqrt{K}"
+direct = sum_(h * weight * inverse_std, "k")
 tau = softmax(score, "k")
 pull = offset / spread  # minus the slope of the score in x
 dn, dv = d("moment"), d("moment_variance")
-dn_compact = -inverse_std * sum_(g * weight, "m")
-dv_compact = -0.5 * square(inverse_std) * sum_(g * weight * x_hat, "m")
-dlog_weight_batch = g * weight * x_hat + share * (dn * centred + dv * (square(centred) - moment_variance))
-dlog_weight_compact = g * weight * x_hat + share * (
+dn_compact = -inverse_std * sum_(h * weight, "m")
+dv_compact = -0.5 * square(inverse_std) * sum_(h * weight * x_hat, "m")
+dlog_weight_batch = h * weight * x_hat + share * (dn * centred + dv * (square(centred) - moment_variance))
+dlog_weight_compact = h * weight * x_hat + share * (
     dn_compact * centred + dv_compact * (square(centred) - moment_variance)
 )
 
-DIRECT = r"\sum_k g_{mc} w_{kmc} i_{kc}"
+DIRECT = r"\sum_k h_{mc} w_{kmc} i_{kc}"
 MOMENTS = r"\sum_k p_{kmc} \left( dn_{kc} + 2 \bar x_{kmc}\, dv_{kc} \right)"
 POSTERIOR = r"\sum_k \left( d\omega_{kmc} - \tau_{kmc} \sum_j d\omega_{jmc} \right) \frac{u_{kmc}}{\bar\sigma^2_{kc}}"
 
@@ -44,9 +44,9 @@ BATCH_COLLAPSE = Collapse(
             "Centred values are used twice: by the normalization, and by the variance.",
         ),
         Line(
-            "dx_{mc} = " + DIRECT + " + " + MOMENTS + r" + \sum_k du_{kmc}, \quad " + G,
+            "dx_{mc} = " + DIRECT + " + " + MOMENTS + r" + \sum_k du_{kmc}, \quad " + H,
             direct + sum_(share * (dn + 2 * centred * dv), "k") + sum_(d("offset"), "k"),
-            "Through the scale and the weighted sum, dx_hat is g w: this is the direct path.",
+            "Through the scale and the weighted sum, dx_hat is h w: this is the direct path.",
         ),
         Line(
             "dx_{mc} = " + DIRECT + " + " + MOMENTS + r" - \sum_k dl_{kmc} \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
@@ -61,7 +61,7 @@ BATCH_COLLAPSE = Collapse(
             "The score is used by the log weight and by the log-sum-exp: together a softmax's gradient.",
         ),
         Line(
-            r"d\omega_{kmc} = g_{mc} w_{kmc} \hat x_{kmc} + p_{kmc} \left( dn_{kc}\, \bar x_{kmc} "
+            r"d\omega_{kmc} = h_{mc} w_{kmc} \hat x_{kmc} + p_{kmc} \left( dn_{kc}\, \bar x_{kmc} "
             r"+ dv_{kc} \left( \bar x_{kmc}^2 - v_{kc} \right) \right)",
             direct
             + sum_(share * (dn + 2 * centred * dv), "k")
@@ -70,8 +70,8 @@ BATCH_COLLAPSE = Collapse(
             "share's derivative subtracts what the total takes, which centres x and its square.",
         ),
         Line(
-            r"dn_{kc} = -i_{kc} \sum_m g_{mc} w_{kmc}, \quad "
-            r"dv_{kc} = -\tfrac12 i_{kc}^2 \sum_m g_{mc} w_{kmc} \hat x_{kmc}",
+            r"dn_{kc} = -i_{kc} \sum_m h_{mc} w_{kmc}, \quad "
+            r"dv_{kc} = -\tfrac12 i_{kc}^2 \sum_m h_{mc} w_{kmc} \hat x_{kmc}",
             direct
             + sum_(share * (dn_compact + 2 * centred * dv_compact), "k")
             - sum_((dlog_weight_compact - tau * sum_(dlog_weight_compact, "k")) * pull, "k"),
@@ -90,9 +90,9 @@ LEARNED_COLLAPSE = Collapse(
             "The two steps that use x: centring, and the offset inside the posterior.",
         ),
         Line(
-            "dx_{mc} = " + DIRECT + r" + \sum_k du_{kmc}, \quad " + G,
+            "dx_{mc} = " + DIRECT + r" + \sum_k du_{kmc}, \quad " + H,
             direct + sum_(d("offset"), "k"),
-            "Through the scale and the weighted sum, dx_hat is g w: this is the direct path.",
+            "Through the scale and the weighted sum, dx_hat is h w: this is the direct path.",
         ),
         Line(
             "dx_{mc} = " + DIRECT + r" - \sum_k dl_{kmc} \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
@@ -105,9 +105,9 @@ LEARNED_COLLAPSE = Collapse(
             "The score is used by the log weight and by the log-sum-exp: together a softmax's gradient.",
         ),
         Line(
-            "dx_{mc} = " + DIRECT + r" - \sum_k \left( g_{mc} w_{kmc} \hat x_{kmc} - \tau_{kmc} "
-            r"\sum_j g_{mc} w_{jmc} \hat x_{jmc} \right) \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
-            direct - sum_((g * weight * x_hat - tau * sum_(g * weight * x_hat, "k")) * pull, "k"),
+            "dx_{mc} = " + DIRECT + r" - \sum_k \left( h_{mc} w_{kmc} \hat x_{kmc} - \tau_{kmc} "
+            r"\sum_j h_{mc} w_{jmc} \hat x_{jmc} \right) \frac{u_{kmc}}{\bar\sigma^2_{kc}}",
+            direct - sum_((h * weight * x_hat - tau * sum_(h * weight * x_hat, "k")) * pull, "k"),
             "The log weight is used by the weighted sum alone. No sample sees another one: "
             "this is what the layer computes.",
         ),

@@ -51,7 +51,7 @@ SHARED_LOG_WEIGHT = Step(
     name="log_weight",
     symbol=r"\omega",
     axes=("k", "m", "c"),
-    equation=r"\omega_{kmc} = l_{kmc} - L_{mc} - \tfrac12 \ell_k",
+    equation=r"\omega_{kmc} = l_{kmc} - \zeta_{mc} - \tfrac12 \ell_k",
     forward=score - log_total - 0.5 * log_prior,
     backward={
         **next(step for step in WEIGHT if step.name == "log_weight").backward,

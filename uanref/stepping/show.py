@@ -9,12 +9,25 @@ from rich.table import Table
 from rich.text import Text
 
 from uanref.backend import Array
-from uanref.derivations import Collapse, Node, Step, Trace
+from uanref.derivations import Collapse, Input, Node, Step, Trace
+from uanref.stepping.road import LOSS
 from uanref.stepping.unicode import equation, local_equation, symbol, text
 from uanref.stepping.walk import TOLERANCE
 
 WHOLE = 40
 """An array with more entries is summarized unless the reader asks for all of it."""
+
+LEGEND = (
+    "dv is dL/dv, the gradient of v: how much the loss L grows for each unit that v grows.\n"
+    "+=  each step that uses v sends a part of dv back; the parts add up."
+)
+"""What the two signs of every way back mean."""
+
+START = "dL/dL = 1: the way back starts from here"
+"""Said at the loss, whose gradient needs no proof."""
+
+# Styles are read on black and on white: bold, italic and red, for green is pale on white. Each has a word or a sign
+# beside it.
 
 
 def heading(node: Node, trace: Trace) -> Text:
@@ -22,7 +35,7 @@ def heading(node: Node, trace: Trace) -> Text:
     axes = node.definition.axes
     made = Text.assemble((symbol(node.definition), "bold"), "  ", node.name)
     sizes = ", ".join(str(trace.sizes[axis]) for axis in axes)
-    made.append(f"  ({', '.join(axes)}) = ({sizes})" if axes else "  a number", "dim")
+    made.append(f"  ({', '.join(axes)}) = ({sizes})" if axes else "  a number")
     return made
 
 
@@ -34,8 +47,14 @@ def definition(node: Node, trace: Trace) -> RenderableType:
     return Group(
         Text(equation(made, trace.derivation), "bold"),
         Text(made.meaning),
-        Text(f"source: {made.source}   written in: {made.file}:{made.line}", "dim"),
+        Text(f"source: {made.source}   written in: {made.file}:{made.line}", "italic"),
     )
+
+
+def equation_of(node: Node, trace: Trace) -> Text:
+    """Return a step's equation alone; nothing for an input."""
+    made = node.definition
+    return Text(equation(made, trace.derivation), "bold") if isinstance(made, Step) else Text("")
 
 
 def way_back(node: Node, trace: Trace, replaced: Step | None = None) -> RenderableType:
@@ -55,8 +74,8 @@ def way_back(node: Node, trace: Trace, replaced: Step | None = None) -> Renderab
             if isinstance(step, Step):
                 lines.append(Text("  " + local_equation(step, node.name, derivation)))
     elif node.definition is derivation.output:
-        lines.append(Text("the upstream gradient, given"))
-    made = replaced or node.definition
+        lines.append(Text("given: where the way back starts from"))
+    made: Input | Step = replaced or node.definition
     receivers = [name for name in made.backward if trace[name].gradient is not None] if isinstance(made, Step) else []
     if isinstance(made, Step) and receivers:
         lines.append(Text("sends back"))
@@ -73,16 +92,59 @@ def contributions(node: Node, whole: bool) -> RenderableType:
         return Group()
     parts: list[RenderableType] = []
     for user, part in node.contributions.items():
-        parts += [Text(f"through {user}", "dim"), numbers(part, node.definition.axes, whole)]
-    return Group(*parts, Text("together", "dim"))
+        parts += [Text(f"through {user}"), numbers(part, node.definition.axes, whole)]
+    return Group(*parts, Text("together"))
+
+
+def beside(name: str, trace: Trace, arrived: list[str] | None, whole: bool) -> RenderableType:
+    """Return an input that the current step uses.
+
+    Args:
+        name: of the input.
+        trace: its trace, with the loss.
+        arrived: on the way back, the users whose part of the gradient has arrived; None on the way out.
+        whole: whether to show a large array whole.
+
+    Returns:
+        Its value on the way out; on the way back how many parts of its gradient have arrived, and their sum so far.
+    """
+    node = trace[name]
+    axes = node.definition.axes
+    if arrived is None or node.gradient is None:
+        kind = "a constant" if isinstance(node.definition, Input) and node.definition.constant else "an input"
+        return Group(
+            Text(f"{symbol(node.definition)}  {name}, {kind}: {node.definition.meaning}"),
+            numbers(node.value, axes, whole),
+        )
+    return Group(
+        Text.assemble((f"d{symbol(node.definition)}  d{name}: {parts(node, arrived)}", "italic")),
+        numbers(so_far(node, arrived), axes, whole),
+    )
+
+
+def parts(node: Node, arrived: list[str]) -> str:
+    """Return how many parts of a gradient have arrived: ``"2 of 3 parts have arrived"``."""
+    n = len(node.contributions)
+    return f"{len(arrived)} of {n} part{'s have' if n != 1 else ' has'} arrived"
+
+
+def so_far(node: Node, arrived: list[str]) -> Array:
+    """Return the sum of the parts of a gradient that have arrived."""
+    total: Array = np.zeros(node.value.shape)
+    for user in arrived:
+        total = total + node.contributions[user]
+    return total
 
 
 def proof(node: Node) -> Text:
-    """Return the relative error of the gradient: green, or red if it is not the numerical one."""
+    """Return, in one line, how far the gradient is from the numerical one, with ✓, or red and with ✗."""
+    if node.definition.name == LOSS and node.numerical is None:
+        return Text(START)
     if node.error is None:
-        return Text("no gradient", "dim")
+        return Text("no gradient")
     good = node.error <= TOLERANCE
-    return Text(f"{'✓' if good else '✗'} relative error {node.error:.1e}", "green" if good else "bold red")
+    told = "the numerical gradient agrees" if good else "the numerical gradient differs"
+    return Text(f"{'✓' if good else '✗'} {told}: relative error {node.error:.1e}", "bold" if good else "bold red")
 
 
 def numbers(array: Array, axes: tuple[str, ...], whole: bool = False) -> RenderableType:
@@ -101,18 +163,25 @@ def numbers(array: Array, axes: tuple[str, ...], whole: bool = False) -> Rendera
         return _table(array, axes[0], axes[1])
     made: list[RenderableType] = []
     for index in np.ndindex(*array.shape[:-2]):
-        made.append(Text(", ".join(f"{axis} = {i}" for axis, i in zip(axes, index, strict=False)), "dim"))
+        made.append(Text(", ".join(f"{axis} = {i}" for axis, i in zip(axes, index, strict=False))))
         made.append(_table(array[index], axes[-2], axes[-1]))
     return Group(*made)
 
 
+def _digits(matrix: Array) -> str:
+    """Return how the numbers of a table are written: alike, and so that the largest is told to some digits."""
+    largest = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0))
+    return " .5f" if largest == 0 or 1e-3 <= largest < 1e6 else " .4e"
+
+
 def _table(matrix: Array, down: str, across: str) -> Table:
-    made = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    made.add_column(down, justify="right", style="dim")
+    digits = _digits(matrix)
+    made = Table(box=None, padding=(0, 1, 0, 0), header_style="italic")
+    made.add_column(down, justify="right")
     for j in range(matrix.shape[1]):
         made.add_column(f"{across} {j}", justify="right", no_wrap=True)
     for i, row in enumerate(matrix):
-        made.add_row(str(i) if down else "", *(f"{number: .5f}" for number in row))
+        made.add_row(str(i) if down else "", *(f"{number:{digits}}" for number in row))
     return made
 
 
@@ -130,7 +199,7 @@ def proofs(trace: Trace) -> Table:
                 f"d{symbol(node.definition)}",
                 f"{np.abs(node.gradient).max():.3g}",
                 f"{node.error:.1e}",
-                Text("ok" if good else "WRONG", "green" if good else "bold red"),
+                Text("ok" if good else "WRONG", "bold" if good else "bold red"),
             )
     return made
 
@@ -146,7 +215,7 @@ def collapse(told: Collapse, trace: Trace) -> RenderableType:
         against = "the staged gradient" if i == 0 else "the line before"
         parts += [
             Padding(Text(f"{i + 1}. d{symbol(node)} = {text(line.expression, trace.derivation)}"), (0, 0, 0, 2)),
-            Padding(Text(f"{line.why} Largest difference from {against}: {apart:.1e}", "dim"), (0, 0, 0, 5)),
+            Padding(Text(f"{line.why} Largest difference from {against}: {apart:.1e}"), (0, 0, 0, 5)),
         ]
         before = now
     return Group(*parts)

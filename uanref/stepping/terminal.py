@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
-import typer
-from rich.console import Console, Group, RenderableType
-from rich.layout import Layout
-from rich.panel import Panel
-from rich.segment import Segment, Segments
+from rich.console import Console, RenderableType
+from rich.control import Control
+from rich.screen import Screen as FullScreen
 from rich.text import Text
 
-from uanref.stepping import show
-from uanref.stepping.unicode import symbol
-from uanref.stepping.walk import Walk, is_wrong
+from uanref.derivations.mistakes import mistakes
+from uanref.stepping import keys
+from uanref.stepping.keyboard import Keyboard
+from uanref.stepping.resize import on_resize
+from uanref.stepping.road import BACKWARD
+from uanref.stepping.view import help_lines, view
+from uanref.stepping.walk import Walk
 
-KEYS = """n/→ next  p/← previous  f forward  b backward  j/k scroll
-g gradient  v values  c check  e edit  m mistake  q quit"""
-ONE_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
-FOOT = 3  # a message and two lines of keys
-LIST = 20  # columns of the list of nodes, frame included
+SCROLL = 5
 
 
 class Screen:
@@ -29,82 +26,141 @@ class Screen:
     Args:
         walk: what to walk through.
         console: a terminal.
-        read_key: returns the next key as the terminal sends it, such as ``"n"`` or ``"\\x1b[C"``.
-        ask: shows a question and returns the line that was typed.
+        read_key: returns the next key as the terminal sends it, such as ``"n"`` or ``"\\x1b[C"``; None: of the
+            keyboard.
+        ask: shows a question and returns the line that was typed; at the keyboard if None.
 
     Attributes:
-        gradient, whole, check: what is shown besides the value: the reader's switches.
-        scrolled: how many lines of the current node are above the screen.
-        message: one line above the keys.
+        both, whole, check: the reader's switches: value and gradient together, large arrays whole, the numerical
+            gradient.
+        scrolled: how many lines are above the screen.
+        message: what the last key did, above the keys.
+        helping: whether the keys in words are shown.
+        leaving: whether the reader was asked about leaving.
     """
 
     def __init__(
         self,
         walk: Walk,
         console: Console,
-        read_key: Callable[[], str] = typer.getchar,
+        read_key: Callable[[], str] | None = None,
         ask: Callable[[str], str] | None = None,
     ) -> None:
         self.walk, self.console = walk, console
-        self._read_key, self._ask = read_key, ask or console.input
-        self.gradient = self.whole = self.check = False
+        self._keyboard = Keyboard()
+        self._read_key = read_key or self._keyboard.read
+        self._ask = ask or (lambda question: self._keyboard.line(console.input, question))
+        self._came_with = walk.mistake
+        self._waiting = self._stale = False
+        self.both = self.whole = self.check = self.helping = self.leaving = False
         self.scrolled = 0
         self.message = ""
 
     def run(self) -> None:
-        """Show the walk until the reader quits (q, Escape or the end of the input)."""
-        with self.console.screen(hide_cursor=False) as screen:
+        """Show the walk until the reader leaves (q, Escape or the end of the input); a resize draws it anew."""
+        with self.console.screen(hide_cursor=False), self._keyboard.opened(), on_resize(self._resized):
             while True:
-                screen.update(self.view())
+                self._draw_until_fresh()
                 try:
                     typed = self._read_key()
                 except EOFError:
                     return
-                for key in ONE_KEY.findall(typed):  # a fast typist's keys come together
-                    if key in ("q", "\x1b", "\x04"):
+                finally:
+                    self._waiting = False
+                for key in keys.ONE_KEY.findall(typed):  # a fast typist's keys come together
+                    if not self.press(key):
                         return
-                    self.press(key)
 
-    def press(self, key: str) -> None:
-        """Do what a key says; an unknown one is answered with the list of keys."""
+    def press(self, key: str) -> bool:
+        """Do what a key says; an unknown one is told. Return whether the walk goes on."""
         walk = self.walk
-        self.message = ""
-        if key in ("j", "\x1b[6~"):
-            self.scrolled += 5
-            return
-        if key in ("k", "\x1b[5~"):
-            self.scrolled = max(0, self.scrolled - 5)
-            return
-        self.scrolled = 0
-        if key in ("n", "\x1b[C", "\x1b[B", "\x1bOC", "\x1bOB", " "):
-            walk.next()
-        elif key in ("p", "\x1b[D", "\x1b[A", "\x1bOD", "\x1bOA"):
-            walk.previous()
-        elif key == "f":
-            walk.forward()
-            self.gradient = False
-        elif key == "b":
-            walk.backward()
-            self.gradient = walk.backwards
-            self.message = "" if walk.backwards else "this derivation has no way back"
-        elif key == "g":
-            self.gradient = not self.gradient
-        elif key == "v":
-            self.whole = not self.whole
-        elif key == "c":
-            self.check = not self.check
+        if self.leaving:
+            self.leaving, self.message = False, "" if key in ("y", "Y") else "you stay"
+            return key not in ("y", "Y")
+        name = keys.meaning(key)
+        if name in (keys.DOWN, keys.UP):
+            self.scrolled = max(0, self.scrolled + (SCROLL if name == keys.DOWN else -SCROLL))
+            return True
+        self.scrolled, self.message = 0, ""
+        if self.helping:  # any key back
+            self.helping = False
+            return True
+        if name == keys.LEAVE:
+            return self._stays()
+        if name == keys.NEXT:
+            self.message = "" if walk.move(1) else "this is the last stop"
+        elif name == keys.BACK:
+            self.message = "" if walk.move(-1) else "this is the first stop"
+        elif name == keys.FIRST:
+            walk.move(-len(walk.stops))
+        elif name == keys.LAST:
+            walk.move(len(walk.stops))
+        elif name == keys.TURNING:
+            self.message = "" if walk.turn() else "this derivation has no way back, and so no loss"
+        elif key == "?":
+            self.helping = True
+        elif key in "gvc":
+            switch = {"g": "both", "v": "whole", "c": "check"}[key]
+            setattr(self, switch, not getattr(self, switch))
+        elif key == "i":
+            self._look()
         elif key == "e":
             self._edit()
         elif key == "m":
             self._make_mistake()
         else:
-            self.message = f"no such key: {key!r}"
+            self.message = f"no such key: {key!r}; ? shows the keys"
+        return True
+
+    def view(self) -> RenderableType:
+        """Return the screen, as :mod:`uanref.stepping.view` lays it out."""
+        size = self.console.size
+        if self.helping:
+            return help_lines(self, size.width, size.height)
+        return view(self, size.width, size.height)
+
+    def _draw(self) -> None:
+        self.console.control(Control.home())
+        self.console.print(FullScreen(self.view(), application_mode=True), end="")  # \n\r: also while keys come raw
+
+    def _draw_until_fresh(self) -> None:
+        """Draw, and wait from then on; a resize that comes while it is drawn is not lost."""
+        while not self._waiting:
+            self._stale = False
+            self._draw()
+            self._waiting = not self._stale
+
+    def _resized(self) -> None:
+        self._stale = True
+        if self._waiting:  # else it is drawn soon, or a question is being answered
+            self._draw()
+
+    def _stays(self) -> bool:
+        """Ask before anything is thrown away; return whether the walk goes on."""
+        walk, lost = self.walk, []
+        if walk.edits():
+            lost.append("an edit" if walk.edits() == 1 else f"{walk.edits()} edits")
+        if walk.mistake is not None and walk.mistake is not self._came_with:
+            lost.append("a mistake")
+        if lost:
+            self.leaving = True
+            self.message = f"{' and '.join(lost)} will be lost: y to leave, any other key to stay"
+        return self.leaving
+
+    def _look(self) -> None:
+        inputs = ", ".join(node.name for node in self.walk.derivation.inputs)
+        name = self._ask(f"which value (inputs: {inputs}; or a step; empty: leave): ").strip()
+        if name:
+            try:
+                self.walk.go(name)
+            except KeyError as error:
+                self.message = str(error.args[0])
 
     def _edit(self) -> None:
-        text = self._ask("entry and number, such as 'x 0 1 = 2.5' (empty: leave): ")
+        text = self._ask("entry and number, such as 'x 0 1 = 2.5' (g: the upstream gradient; empty: leave): ")
         if text.strip():
             try:
-                self.walk.edit(text)
+                self.message = str(self.walk.edit(text))
             except ValueError as error:
                 self.message = str(error)
 
@@ -117,76 +173,16 @@ class Screen:
             return
         offered = walk.mistakes()
         if not offered:
-            self.message = f"{walk.node.name} sends nothing back: go to a step"
+            self.message = f"{walk.node.name} has no way back that could be mistaken: go to a step"
             return
         for i, mistake in enumerate(offered, 1):
             self.console.print(Text(f"{i:3}  {mistake.id}"))
-        chosen = self._ask("number (empty: none): ").strip()
+        chosen = self._ask("number, or any mistake's name (empty: none): ").strip()
         if not chosen:
             return
-        if chosen not in [str(i) for i in range(1, len(offered) + 1)]:
+        named = {str(i): mistake for i, mistake in enumerate(offered, 1)} | {m.id: m for m in mistakes(walk.derivation)}
+        if chosen not in named:
             self.message = f"expected a number from 1 to {len(offered)}, got {chosen[:60]!r}"
             return
-        walk.plant(offered[int(chosen) - 1])
-        self.gradient = self.check = True
-
-    # --- what is on the screen ---
-
-    def view(self) -> RenderableType:
-        """Return the screen: the list of nodes on the left, the current one on the right, the keys below."""
-        walk = self.walk
-        rows = max(4, self.console.size.height - FOOT - 2)  # inside the frames
-        layout = Layout()
-        layout.split_column(Layout(name="body"), Layout(self._foot(), name="foot", size=FOOT))
-        layout["body"].split_row(
-            Layout(Panel(self._list(rows), title=walk.derivation.name), size=LIST),
-            Layout(Panel(self._current(rows), title="backward" if walk.backwards else "forward")),
-        )
-        return layout
-
-    def _list(self, rows: int) -> Text:
-        """Return the nodes' names, the current one marked, wrong ones red; as many as fit around the current one."""
-        walk = self.walk
-        nodes = list(walk.trace.nodes.values())
-        first = min(max(0, walk.position - rows // 2), max(0, len(nodes) - rows))
-        made = Text(no_wrap=True, overflow="ellipsis")
-        for i, node in enumerate(nodes[first : first + rows], first):
-            wrong = is_wrong(node)
-            mark = ("◀ " if walk.backwards else "▶ ") if i == walk.position else "  "
-            style = "bold red" if wrong else "bold" if i == walk.position else ""
-            made.append(f"{mark}{symbol(node.definition)}{' ✗' if wrong else ''}\n", style)
-        return made
-
-    def _current(self, rows: int) -> RenderableType:
-        """Return as many lines about the current node as the screen has, from the one scrolled to."""
-        options = self.console.options.update(width=max(20, self.console.size.width - LIST - 4), height=None)
-        lines = self.console.render_lines(self._told(), options, pad=False)
-        self.scrolled = min(self.scrolled, max(0, len(lines) - rows))
-        shown = lines[self.scrolled : self.scrolled + rows]
-        if self.scrolled + rows < len(lines):
-            shown[-1] = [Segment(f"... {len(lines) - self.scrolled - rows + 1} more lines: j")]
-        return Segments([part for line in shown for part in (*line, Segment.line())])
-
-    def _told(self) -> RenderableType:
-        """Return all that is to be said about the current node."""
-        walk, node = self.walk, self.walk.node
-        axes = node.definition.axes
-        parts: list[RenderableType] = [show.heading(node, walk.trace), show.definition(node, walk.trace), Text("")]
-        if self.gradient and node.gradient is not None:
-            parts += [Text("gradient", "bold"), show.way_back(node, walk.trace, walk.replacement(node.name))]
-            parts += [show.contributions(node, self.whole), show.numbers(node.gradient, axes, self.whole)]
-        else:
-            parts += [Text("value", "bold"), show.numbers(node.value, axes, self.whole)]
-        if self.check:
-            parts.append(show.proof(node))
-            if node.numerical is not None:
-                parts += [Text("numerical gradient", "dim"), show.numbers(node.numerical, axes, self.whole)]
-        return Group(*parts)
-
-    def _foot(self) -> RenderableType:
-        walk = self.walk
-        told = self.message
-        if not told and walk.mistake is not None:
-            wrong = ", ".join(walk.wrong()) or "none"
-            told = f"planted: {walk.mistake.id}. Wrong gradients: {wrong}"
-        return Group(Text(told, "bold red" if walk.mistake is not None else "yellow"), Text(KEYS, "dim"))
+        walk.plant(named[chosen])
+        walk.go(named[chosen].step, BACKWARD)

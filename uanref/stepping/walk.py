@@ -1,4 +1,4 @@
-"""Where a reader stands in a derivation, and what the reader may change: the terminal's state, without a terminal."""
+"""Where a reader stands on the road, and what the reader may change: the terminal's state, without a terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import numpy as np
 from uanref.backend import Array
 from uanref.derivations import Derivation, Node, Step, Trace
 from uanref.derivations.mistakes import Mistake, mistakes
+from uanref.stepping.edits import Edit, moved, parsed
+from uanref.stepping.loss import with_its_loss
+from uanref.stepping.road import BACKWARD, FORWARD, LOSS, TURN, WEIGHTS, Stop, road
 
 TOLERANCE = 1e-6
 """Relative error above which a gradient counts as wrong."""
 
+UPSTREAM = "upstream"
+"""What an edit may call the upstream gradient, besides :data:`~uanref.stepping.road.WEIGHTS`."""
+
 
 class Walk:
-    """A reader's walk through a traced derivation.
+    """A reader's walk through a traced derivation, along its road (:mod:`uanref.stepping.road`).
 
     Args:
         derivation: what to walk through.
@@ -25,8 +31,9 @@ class Walk:
 
     Attributes:
         trace: the run with the present numbers and the planted mistake.
-        position: index of the node that the reader stands on.
-        backwards: whether the walk goes backward.
+        stops: the road.
+        at: index of the stop that the reader stands on.
+        beside: name of the input that the reader looks at from there, or None.
         mistake: the planted one, or None.
 
     Raises:
@@ -44,57 +51,121 @@ class Walk:
         self.trace: Trace = _finite(derivation.trace(inputs, upstream, seed=seed))
         self._inputs = {node.name: np.array(self.trace[node.name].value) for node in derivation.inputs}
         self._upstream = np.array(self.trace.upstream)
-        self.position = len(derivation.inputs)  # the first step
-        self.backwards = False
+        self._first = (self._inputs, self._upstream)
+        self.stops = road(derivation)
+        self.at = 0
+        self.beside: str | None = None
         self.mistake: Mistake | None = None
+
+    # --- where the reader stands ---
+
+    @property
+    def stop(self) -> Stop:
+        """The stop that the reader stands on."""
+        return self.stops[self.at]
 
     @property
     def node(self) -> Node:
-        """The node that the reader stands on."""
-        return self.trace[self.derivation.nodes[self.position].name]
+        """The node of that stop, or the input that the reader looks at."""
+        return self.told[self.beside or self.stop.node]
 
-    def next(self) -> None:
-        """Go one node on in the direction of the walk; at its end, stay."""
-        self._move(-1 if self.backwards else 1)
+    @property
+    def where(self) -> str:
+        """The stop's number, as the page counts it, too: ``"8 of 37"``."""
+        return f"{self.at + 1} of {len(self.stops)}"
 
-    def previous(self) -> None:
-        """Go one node back."""
-        self._move(1 if self.backwards else -1)
+    @property
+    def told(self) -> Trace:
+        """The run with its loss behind it (:func:`~uanref.stepping.loss.with_its_loss`)."""
+        return with_its_loss(self.trace)
 
-    def forward(self) -> None:
-        """Walk forward from here."""
-        self.backwards = False
+    @property
+    def back(self) -> bool:
+        """Whether gradients are told here: at the loss and on the way back."""
+        return self.stop.phase in (TURN, BACKWARD)
 
-    def backward(self) -> None:
-        """Walk backward from here; nothing happens in a derivation that has no way back."""
-        self.backwards = not self.derivation.forward_only
+    def move(self, by: int) -> bool:
+        """Go ``by`` stops along the road, back if negative; tell whether there was room for all of them."""
+        wanted = self.at + by
+        self.at = min(max(wanted, 0), len(self.stops) - 1)
+        self.beside = None
+        return self.at == wanted
 
-    def go(self, name: str) -> None:
-        """Go to the node called ``name``.
+    def turn(self) -> bool:
+        """Go to the loss, where the road turns; tell whether there is one."""
+        turns = [i for i, stop in enumerate(self.stops) if stop.phase == TURN]
+        if turns:
+            self.move(turns[0] - self.at)
+        return bool(turns)
 
-        Raises:
-            KeyError: there is none.
-        """
-        self.position = self.derivation.nodes.index(self.derivation.node(name))
-
-    def edit(self, text: str) -> None:
-        """Change one entry of an input, or of the upstream gradient, and run again.
+    def go(self, name: str, phase: str = "") -> None:
+        """Go to the stop of a step, or look at an input from where the reader stands.
 
         Args:
-            text: ``"x 0 1 = 2.5"``: a name (``upstream`` for the upstream gradient), the entry's index along each
-                axis, and the new number.
+            name: of the step, the loss or the input.
+            phase: which of a step's two stops; the one in the present direction if empty.
+
+        Raises:
+            KeyError: nothing is called so.
+        """
+        found = [i for i, stop in enumerate(self.stops) if stop.node == name]
+        if not found:
+            self.beside = self.told.derivation.node(name).name
+            return
+        wanted = phase or (BACKWARD if self.back else FORWARD)
+        self.move(next((i for i in found if self.stops[i].phase == wanted), found[0]) - self.at)
+
+    # --- what stands beside the road ---
+
+    def used(self) -> list[str]:
+        """Return the inputs that the step of this stop uses, the loss's weights included."""
+        derivation = self.told.derivation
+        step, inputs = derivation.node(self.stop.node), {node.name for node in derivation.inputs}
+        return [name for name in step.inputs if name in inputs] if isinstance(step, Step) else []
+
+    def arrived(self, name: str) -> list[str]:
+        """Return the users of a value that have sent their part of its gradient by now, on the way back."""
+        sent = {stop.node for stop in self.stops[: self.at + 1] if stop.phase != FORWARD}
+        return [user for user in self.told[name].contributions if user in sent]
+
+    # --- what the reader changes ---
+
+    def names(self) -> list[str]:
+        """Return the names of what can be edited."""
+        return list(self._editable(self._inputs, self._upstream))
+
+    def edit(self, text: str) -> Edit:
+        """Change one entry of an input, or of the upstream gradient, and run again; return what it did.
+
+        Args:
+            text: ``"x 0 1 = 2.5"``: a name (``g`` or ``upstream`` for the upstream gradient), the entry's index along
+                each axis, and the new number.
 
         Raises:
             ValueError: the text is none such, the entry does not exist, or the number gives values that are not finite;
                 nothing is changed.
         """
         inputs, upstream = {name: array.copy() for name, array in self._inputs.items()}, self._upstream.copy()
-        array, index, number = _parsed(text, inputs | {"upstream": upstream})
-        array[index] = number
+        arrays = self._editable(inputs, upstream)
+        name, index, number = parsed(text, arrays)
+        old, before = float(arrays[name][index]), self.told
+        arrays[name][index] = number
         self._run(inputs, upstream, self.mistake)
+        after = self.told
+        loss = None if LOSS not in after.nodes else (float(before[LOSS].value), float(after[LOSS].value))
+        entry = " ".join([name, *(str(i) for i in index)])
+        return Edit(entry, old, number, loss, moved(before, after))
+
+    def edits(self) -> int:
+        """Return how many entries differ from what the walk began with."""
+        inputs, upstream = self._first
+        now, then = [*self._inputs.values(), self._upstream], [*inputs.values(), upstream]
+        return sum(int((a != b).sum()) for a, b in zip(now, then, strict=True))
 
     def mistakes(self) -> list[Mistake]:
         """Return the mistakes that can be made in the way back of the node that the reader stands on."""
+        if self.derivation.forward_only:
+            return []
         return [mistake for mistake in mistakes(self.derivation) if mistake.step == self.node.name]
 
     def plant(self, mistake: Mistake | None) -> None:
@@ -109,8 +180,10 @@ class Walk:
         """Return the names of the nodes whose gradient is not the numerical one, in the derivation's order."""
         return [name for name, node in self.trace.nodes.items() if is_wrong(node)]
 
-    def _move(self, by: int) -> None:
-        self.position = min(max(self.position + by, 0), len(self.derivation.nodes) - 1)
+    def _editable(self, inputs: Mapping[str, Array], upstream: Array) -> dict[str, Array]:
+        if self.derivation.forward_only:
+            return dict(inputs)  # nothing comes from above
+        return {**inputs, WEIGHTS: upstream, UPSTREAM: upstream}
 
     def _run(self, inputs: dict[str, Array], upstream: Array, mistake: Mistake | None) -> None:
         replaced = {} if mistake is None else {mistake.step: mistake.replacement}
@@ -128,22 +201,3 @@ def _finite(trace: Trace) -> Trace:
     if trace.not_finite is not None:
         raise ValueError(f"{trace.derivation.name}: {trace.not_finite} is not finite for these inputs")
     return trace
-
-
-def _parsed(text: str, arrays: Mapping[str, Array]) -> tuple[Array, tuple[int, ...], float]:
-    """Return the array, the index and the number that ``"x 0 1 = 2.5"`` names."""
-    place, equals, number = text.partition("=")
-    name, *index = place.split() or [""]
-    if not equals or name not in arrays:
-        raise ValueError(f"expected a name, an index and a number, such as 'x 0 1 = 2.5'; names: {', '.join(arrays)}")
-    array = arrays[name]
-    try:
-        entry, value = tuple(int(part) for part in index), float(number)
-    except ValueError:
-        raise ValueError(f"{text.strip()!r} has an index or a value that is no number, try '{name} 0 = 2.5'") from None
-    if len(entry) != array.ndim or not all(0 <= i < size for i, size in zip(entry, array.shape, strict=True)):
-        ranges = " ".join(f"0-{size - 1}" for size in array.shape) or "no index"
-        raise ValueError(f"{name} has the indices {ranges}, got {' '.join(index) or 'none'}")
-    if not np.isfinite(value):
-        raise ValueError(f"the new value must be a finite number, got {number.strip()}")
-    return array, entry, value
