@@ -165,4 +165,4 @@ def test_a_sheet_tells_every_rule_and_a_short_form_that_needs_nothing_else(name)
     (collapse,) = derivation.collapse
     assert {*way, *short} >= {line.equation for line in collapse.lines}
     if name != "bn":
-        assert any(line.startswith("g_") for line in short), "what the short form calls g"
+        assert any("dy_{mc}" in line for line in short), "what the short form calls the scaled upstream gradient"
