@@ -78,15 +78,18 @@ class Handout(SphinxDirective):
                 f'<div class="sheet" id="sheet-{derivation.name}"><h2>{escape(derivation.title)}</h2><p class="given">'
             ),
             *given,
-            raw('</p><table class="steps"><thead><tr><th></th><th>forward ↓</th><th>backward ↑: '),
+            raw(
+                '</p><div class="table-wrapper"><table class="steps">'
+                "<thead><tr><th></th><th>forward ↓</th><th>backward ↑: "
+            ),
             formula("dq"),
             raw(" is the gradient of the loss to q; "),
             formula(BACK),
             raw(" adds to what came before</th><th></th></tr></thead>\n<tbody>\n"),
             *rows(derivation),
-            raw('</tbody></table>\n<div class="short"><h3>All ways to x together</h3>'),
+            raw('</tbody></table></div>\n<div class="short table-wrapper"><h3>All ways to x together</h3>'),
             *lines(way),
-            raw("</div>" + '<div class="short"><h3>In short: what the layer computes</h3>'),
+            raw("</div>" + '<div class="short table-wrapper"><h3>In short: what the layer computes</h3>'),
             *lines(short),
             raw("</div></div>"),
         ]

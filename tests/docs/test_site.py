@@ -25,7 +25,6 @@ KINDS = (
     "ten-minutes.html",
     "teaching.html",
     "handout.html",
-    "answers.html",
     "conventions.html",
     "neighbours.html",
     "tutorials/05_batch_normalization.html",

@@ -50,6 +50,13 @@ def typeset(driver, page):
     driver.execute_async_script("const done = arguments[0]; MathJax.startup.promise.then(() => done())")
 
 
+def test_the_answers_fit_a_phone(site, driver):
+    browser.resize(driver, 390, 844)
+    typeset(driver, site / "answers.html")
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert not driver.find_elements("css selector", "[data-mjx-error]")
+
+
 def test_each_sheet_is_one_page_of_paper(site, driver):
     browser.resize(driver, 1280, 900)
     typeset(driver, site / "handout.html")
