@@ -19,7 +19,7 @@ from uanref.stepping import explorer
 CHECKOUT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 1366, 768
 FORWARD = 12
-"""How many steps the walk has gone when the picture is taken: in UAN, the shares of the components."""
+"""How many steps the walk has gone when the picture is taken: in UAN, where each component centres x."""
 
 
 def take(driver: Any, page: Path, presses: int) -> bytes:
