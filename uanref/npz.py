@@ -7,6 +7,7 @@ unpacked piece by piece into an array that its own header has to fit.
 from __future__ import annotations
 
 import errno
+import io
 import math
 import os
 import re
@@ -50,7 +51,14 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     files.write(path, lambda stream: _fill(stream, arrays))
 
 
-def _fill(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
+def packed(arrays: Mapping[str, Array]) -> bytes:
+    """Return the bytes of a compressed file, as ``numpy.savez_compressed`` writes it."""
+    stream = io.BytesIO()
+    _fill(stream, arrays, compressed=True)
+    return stream.getvalue()
+
+
+def _fill(stream: BinaryIO, arrays: Mapping[str, Array], compressed: bool = False) -> None:
     import zipfile  # which brings all of Python's compression along
 
     class Archive(zipfile.ZipFile):
@@ -58,7 +66,10 @@ def _fill(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
             """Close nothing: half-written it cannot be closed, and would say so on standard error."""
 
     try:
-        with Archive(stream, "w") as archive:
+        # Level 1: floating point numbers hardly get smaller with more.
+        with Archive(
+            stream, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED, compresslevel=1
+        ) as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)

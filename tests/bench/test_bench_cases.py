@@ -42,13 +42,18 @@ def test_the_cases_and_their_goals_are_those_that_were_promised() -> None:
         "uan": 0.12,
         "uan-batchnorm": None,
         "cross-entropy": 1.2,
+        "recording": None,
         "import": None,
         "help": None,
     }
     assert goals.pop("uan") == {"torch-compile": 0.5}
+    assert goals.pop("recording") == {cases.UNRECORDED: 1.03}
     assert not any(goals.values())
     assert cases.CASES["uan"].peak_limit_mb == pytest.approx(3 * 64 * 64 * 32 * 32 * 4 / 1e6)
-    assert {name for name, case in cases.CASES.items() if case.threads == 1} == {f"digits-{n}" for n in goals_norms()}
+    assert {name for name, case in cases.CASES.items() if case.threads == 1} == {
+        "recording",
+        *(f"digits-{n}" for n in goals_norms()),
+    }
 
 
 def goals_norms() -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from uanref.bench.work import Stage, Work
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table, before it is measured. It has work, or a command that a fresh process runs.
+    """One line of the table, before it is measured: it has work, a command for a fresh process, or a training.
 
     Attributes:
         what: is measured, for a reader.
         work: forward and backward passes.
         command: arguments of Python.
+        training: a network and its norm, trained with what ``uanref replay`` needs recorded, and without.
         beside: our own work to compare with, instead of a peer's.
         goals: the ratio that is wanted at most, by peer.
         threads: of both sides; None: as many as may be used.
@@ -29,6 +30,7 @@ class Case:
     what: str
     work: Work | None = None
     command: tuple[str, ...] = ()
+    training: tuple[str, str] | None = None
     beside: Work | None = None
     goals: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
@@ -93,6 +95,7 @@ BIG, SMALL, VECTORS = (64, 64, 32, 32), (64, 16, 8, 8), (256, 512)
 UAN = "UAN, K = 3, channel, batch"
 BESIDE_BATCH_NORM = "our BatchNorm"
 IMPORT_NUMPY = ("-c", "import numpy")
+UNRECORDED = "the same, unrecorded"
 
 CASES: dict[str, Case] = {
     **_steps(),
@@ -118,6 +121,12 @@ CASES: dict[str, Case] = {
     ),
     "uan-batchnorm": Case("UAN as above", Work(BIG, (Stage("uan", 64),)), beside=Work(BIG, (Stage("bn", 64),))),
     "cross-entropy": Case("softmax cross-entropy, (1024, 1000)", Work((1024, 1000), (), "loss"), goals={"torch": 1.2}),
+    "recording": Case(
+        "30 epochs on digits, mlp with BatchNorm, recorded for uanref replay, one thread",
+        training=("mlp", "bn"),  # the shortest of all trainings: of longer ones it is a smaller part
+        goals={UNRECORDED: 1.03},
+        threads=1,
+    ),
     "import": Case("import uanref in a fresh process", command=("-c", "import uanref")),
     "help": Case("uanref --help in a fresh process", command=("-m", "uanref", "--help")),
 }

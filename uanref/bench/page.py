@@ -8,6 +8,7 @@ from pathlib import Path
 
 from uanref import files
 from uanref.bench import host, timing
+from uanref.bench.cases import UNRECORDED
 from uanref.bench.record import Record
 from uanref.bench.report import busy_sentence, limits_sentence, notes, number, percent, spread
 from uanref.bench.suite import Row
@@ -106,7 +107,7 @@ def _table(rows: Sequence[Row], peer: str) -> str:
     several = len({row.version for row in rows}) > 1
     if all(not row.version for row in rows):
         lines = [
-            f"### A fresh process beside `{peer}`\n",
+            f"### A training beside {peer}\n" if peer == UNRECORDED else f"### A fresh process beside `{peer}`\n",
             "| what | ms | beside ms | ratio | spread |",
             "|---|" + 4 * "--:|",
         ]

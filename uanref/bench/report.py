@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uanref.bench import host, timing
+from uanref.bench.cases import UNRECORDED
 from uanref.bench.limits import Limits
 from uanref.bench.suite import Row
 
@@ -45,7 +46,7 @@ def table(rows: Sequence[Row], peer: str) -> Table:
     """Return the numbers of the rows beside one peer; a ratio or memory above its goal is red."""
     title = f"forward + backward beside {peer}" if peer else "forward + backward, nobody beside"
     if all(not row.version for row in rows):
-        title = f"a fresh process beside {peer}"
+        title = f"{'a training' if peer == UNRECORDED else 'a fresh process'} beside {peer}"
     made = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("case", "version"):
         made.add_column(heading, no_wrap=True)

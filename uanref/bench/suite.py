@@ -12,7 +12,7 @@ from typing import Any
 import threadpoolctl
 
 from uanref import backend
-from uanref.bench import cases, limits, ours, work
+from uanref.bench import cases, limits, ours, training, work
 from uanref.bench.cases import Case
 from uanref.bench.limits import Limits
 from uanref.bench.peers import Cannot, Peer
@@ -134,6 +134,11 @@ def _rows(
 ) -> Iterator[Row]:
     for name, case in chosen.items():
         number = threads_of(case, threads)
+        if case.training is not None:
+            with using_threads(number):
+                row = _training(name, case, case.training, number, repeats)
+            yield row
+            continue
         if case.work is None:
             yield _process(name, case, number, repeats)
             continue
@@ -216,6 +221,13 @@ def _process(name: str, case: Case, threads: int, repeats: int) -> Row:
 
     timing = measure(Contest(fresh(case.command), fresh(cases.IMPORT_NUMPY)), repeats)
     return Row(name, case.what, threads, "", peer="import numpy", **_times(timing))
+
+
+def _training(name: str, case: Case, what: tuple[str, str], threads: int, repeats: int) -> Row:
+    """Measure a training with and without a recorder, the file's making included; nothing is written."""
+    timing = measure(Contest(training.task(*what, recorded=True), training.task(*what, recorded=False)), repeats)
+    peer = cases.UNRECORDED
+    return Row(name, case.what, threads, "", peer=peer, goal=case.goals[peer], **_times(timing))
 
 
 def _times(timing: Timing) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +118,7 @@ def compare(
         with progress(total, "runs", quiet, done=len(before), left=estimate.left) as finished:
 
             def keep(run: Run) -> None:
-                record.add(run)
+                record.add(dataclasses.replace(run, recording=None), run.recording)
                 estimate.add(run)
                 finished(run)
 
@@ -156,6 +157,8 @@ def _show(comparison: Comparison, record: Record[Run], obstacle: str) -> None:
         except OSError as error:  # standard output goes to a full disk
             troubles.append(f"the table cannot be printed ({reason(error)})")
             break
+    if record.unrecorded:
+        complain(record.unrecorded)
     if record.trouble:
         troubles.append(record.trouble)
     else:

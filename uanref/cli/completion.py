@@ -59,6 +59,7 @@ BENCH_CASES = (
     "uan",
     "uan-batchnorm",
     "cross-entropy",
+    "recording",
     "import",
     "help",
 )

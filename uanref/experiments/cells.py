@@ -3,7 +3,7 @@
 ``cells/NAME.json`` holds three objects: ``config``, what was asked for; ``result``, a function of ``config`` alone;
 ``measured``, what another machine or day would change. The name is a digest of ``config`` (which has the digest of a
 reader's own norm, where there is one) and of this package's version. Arrays that are drawn may stand beside it in
-``cells/NAME.npz``.
+``cells/NAME.npz``, and what a training looked like inside in ``cells/NAME.replay.npz``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from uanref.experiments.experiment import Cell, Config
 from uanref.reasons import reason
 
 FOLDER = "cells"
-PATTERN = re.compile(r"[0-9a-f]{32}\.(json|npz)")
+PATTERN = re.compile(r"[0-9a-f]{32}\.(json|npz|replay\.npz)")
+RECORDING = ".replay.npz"
 _LARGEST = 2**28  # bytes; a file that claims more is none of ours
 
 Found = TypeVar("Found")
@@ -47,6 +48,11 @@ def name(config: Mapping[str, Any], version: str = uanref.__version__) -> str:
 def path(folder: Path, config: Mapping[str, Any]) -> Path:
     """Return the file of a config's cell below ``folder``."""
     return folder / FOLDER / f"{name(config)}.json"
+
+
+def recording_path(folder: Path, config: Mapping[str, Any]) -> Path:
+    """Return the file of what was recorded of a config's training."""
+    return path(folder, config).with_suffix(RECORDING)
 
 
 def write(folder: Path, cell: Cell, arrays: Mapping[str, Array] | None = None) -> None:

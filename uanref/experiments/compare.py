@@ -8,7 +8,7 @@ with one BLAS thread, so that the number of processes changes no bit of any resu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from uanref import backend, data
 from uanref.data import Splits
@@ -97,7 +97,7 @@ def run(
     comparison = Comparison(settings, recipe.describe(splits), list(before))
 
     def keep(one: Run) -> None:
-        comparison.runs.append(one)
+        comparison.runs.append(replace(one, recording=None))  # of thousands they would fill the memory
         finished(one)
 
     outcome = sweep.work_off(train_one, tasks, at_once, _words, keep)

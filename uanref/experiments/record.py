@@ -26,6 +26,7 @@ class Record(Generic[Finished]):
 
     Attributes:
         trouble: why something is missing there; empty while nothing is.
+        unrecorded: why a recording is missing there, which nothing but a replay needs; empty while none is.
     """
 
     def __init__(
@@ -36,12 +37,16 @@ class Record(Generic[Finished]):
     ) -> None:
         self.folder = folder
         self.trouble = ""
+        self.unrecorded = ""
+        self._unwritten: dict[Path, bytes] = {}
         self._cell_of = cell_of
         self._all = list(before)
 
-    def add(self, one: Finished) -> None:
-        """Write the cell of what has just finished."""
+    def add(self, one: Finished, recording: bytes | None = None) -> None:
+        """Write the cell of what has just finished; before it, what was recorded, since a cell is never made again."""
         self._all.append(one)
+        if recording is not None:
+            self._write_recording(cells.recording_path(self.folder, self._cell_of(one)[0].config), recording)
         self._write(one)
 
     def finish(self, results: dict[str, Any] | None = None) -> None:
@@ -54,6 +59,9 @@ class Record(Generic[Finished]):
         for one in self._all:
             if not cells.path(self.folder, self._cell_of(one)[0].config).is_file():
                 self._write(one)
+        self.unrecorded = ""
+        for path, recording in list(self._unwritten.items()):
+            self._write_recording(path, recording)
         if results is None:
             return
         try:
@@ -67,3 +75,12 @@ class Record(Generic[Finished]):
             cells.write(self.folder, *self._cell_of(one))
         except OSError as error:
             self.trouble = f"{self.folder} cannot be written ({reason(error)})"
+
+    def _write_recording(self, path: Path, recording: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(path, recording)
+            self._unwritten.pop(path, None)
+        except OSError as error:
+            self._unwritten[path] = recording
+            self.unrecorded = f"{path} cannot be written ({reason(error)}): there is no replay of that run"

@@ -17,6 +17,7 @@ from uanref.experiments.settings import Settings
 from uanref.layers.base import Layer, Parameter
 from uanref.own_errors import OwnCodeFailed, located
 from uanref.training.history import History
+from uanref.training.recorder import Recorder
 from uanref.training.trainer import NonFiniteError
 
 
@@ -33,6 +34,8 @@ class Run:
         history: of all epochs.
         layers: the parameter names of the weight matrices and kernels from the input to the output.
         activations: what the first norm layer receives and how it models it; of seed 0 alone.
+        recording: the file of what the training looked like inside, for ``uanref replay``; None where nothing was
+            recorded, or where it was written already.
         measured: what another machine or day would change: seconds, versions, host, date.
     """
 
@@ -45,6 +48,7 @@ class Run:
     layers: dict[str, str]
     activations: Activations | None = None
     measured: dict[str, Any] = field(default_factory=dict)
+    recording: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def diverged(self) -> bool:
@@ -101,6 +105,7 @@ def train_one(settings: Settings, norm: str, lr: float, seed: int, threads: int 
             seed=seed,
             progress="none",
         )
+        recorder = trainer.recorder = Recorder(model, settings.epochs * len(trainer.batches))
         accuracy, activations = math.nan, None
         try:
             trainer.fit(settings.epochs)
@@ -112,6 +117,7 @@ def train_one(settings: Settings, norm: str, lr: float, seed: int, threads: int 
             _, accuracy = trainer.evaluate(splits.test)
             if seed == 0 and lr == settings.lrs[0]:
                 activations = of_first_norm(norm, model, splits, settings.batch_size)
+        recording = recorder.file(trainer, norm=norm, lr=lr, model=settings.model, dataset=settings.dataset)
     return Run(
         norm=norm,
         lr=lr,
@@ -122,6 +128,7 @@ def train_one(settings: Settings, norm: str, lr: float, seed: int, threads: int 
         layers=_weights(model),
         activations=activations,
         measured=measuring.taken(),
+        recording=recording,
     )
 
 

@@ -19,6 +19,8 @@ from uanref.own_errors import OwnCodeFailed, located
 from uanref.training import checkpoint
 from uanref.training.evaluation import evaluate as score
 from uanref.training.keeping import Keeper
+from uanref.training.recorder import Recorder
+from uanref.training.recording_keeping import RecordingKeeper, continued
 from uanref.training.schedules import Cosine
 from uanref.training.trainer import NonFiniteError, Trainer
 
@@ -88,7 +90,8 @@ def train(
         given: any of the keys of ``recipe.DEFAULTS``, which fill in the rest.
         epochs: how many in all, with those that a resumed checkpoint has behind it.
         backend_name: ``"numpy"`` or ``"cupy"``.
-        save: where a checkpoint is written at the end of every epoch, see :class:`Keeper`.
+        save: where a checkpoint is written at the end of every epoch, see :class:`Keeper`, and beside it what the
+            training looked like inside.
         resume: a checkpoint to go on with; it fixes everything that ``given`` could name, but for ``dataset``: where
             its data moved, that is their new place; and for a ``norm`` of the reader's own: it is given again.
         progress: as in ``Trainer``.
@@ -111,7 +114,12 @@ def train(
             trainer = _resumed(resume, epochs, given, progress)
         else:
             trainer = _new(recipe.DEFAULTS | dict(given), epochs, progress)
-        keeper = None if save is None else Keeper(save, trainer, tell)
+        keeper = None
+        if save is not None:
+            recorder = trainer.recorder = Recorder(trainer.model, epochs * len(trainer.batches))
+            if resume and (missing := continued(recorder, trainer, resume)):
+                tell(missing)
+            keeper = RecordingKeeper(save, trainer, tell, _recorded_as)
         norm = _named(getattr(trainer.model, "config", {}).get("norm", ""))
         try:
             with located(norm, OwnCodeFailed):
@@ -210,6 +218,13 @@ def _resumed(path: Path, epochs: int, given: Mapping[str, Any], progress: str) -
                 "there on: give fewer epochs, or train with --schedule constant from the start"
             )
     return trainer
+
+
+def _recorded_as(trainer: Trainer) -> dict[str, Any]:
+    """Return what a recording says of its training."""
+    config = getattr(trainer.model, "config", {})
+    rate = getattr(trainer.schedule, "lr", trainer.optimizer.lr)
+    return {"norm": _named(config.get("norm", "")), "model": config.get("model", ""), "lr": float(rate)}
 
 
 def _named(entry: Any) -> str:

@@ -230,8 +230,15 @@ _watches: contextvars.ContextVar[tuple[Watch, ...]] = contextvars.ContextVar("ua
 def watch(layer: Layer) -> Iterator[Watch]:
     """Record the passes of ``layer`` and of all layers below it: see :meth:`uanref.layers.layer.Layer.watch`."""
     seen = Watch(layer)
+    with watching(seen):
+        yield seen
+
+
+@contextlib.contextmanager
+def watching(seen: Watch) -> Iterator[None]:
+    """Let ``seen`` note the passes inside this block."""
     token = _watches.set((*_watches.get(), seen))
     try:
-        yield seen
+        yield
     finally:
         _watches.reset(token)

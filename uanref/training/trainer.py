@@ -25,6 +25,7 @@ from uanref.training.history import Epoch, History
 from uanref.training.interval import Interval
 from uanref.training.measured import entries_sum, put_squares
 from uanref.training.progress import Display, standard_error
+from uanref.training.recorder import Recorder
 
 if TYPE_CHECKING:  # Rich takes as long to import as half of NumPy: where it is used
     from rich.console import Console
@@ -49,6 +50,7 @@ class Trainer:
             Every epoch ends with one. Non-finite numbers are noticed at a report.
         progress: ``"bar"``, ``"lines"`` (one per epoch), ``"none"``, or ``"auto"``: a bar on a terminal, else lines.
         console: where progress goes; standard error if None.
+        recorder: looks at some of the steps, and changes none.
 
     Attributes:
         history: what was measured so far.
@@ -76,6 +78,7 @@ class Trainer:
         report_every: int | None = None,
         progress: str = "auto",
         console: Console | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer, self.splits = model, loss, optimizer, splits
         self.batch_size = count("batch_size", batch_size)
@@ -88,6 +91,7 @@ class Trainer:
         self.progress = choice("progress", progress, PROGRESS)
         if progress == "auto":
             self.progress = "bar" if self.console.is_terminal else "lines"
+        self.recorder = recorder
         self.history = History()
         self.epoch = 0
         self._boundary: Boundary | None = None
@@ -155,17 +159,29 @@ class Trainer:
         step = self.epoch * steps
         loss = correct = 0.0
         interval = Interval()
+        recorder = self.recorder
+        if recorder is not None:
+            recorder.begin(step)
         progress.start(self.epoch + 1, steps)
         start = time.perf_counter()
         dtype = dtype_of(self.model)
         for i, (x, labels) in enumerate(self.batches, start=1):
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(step)
+            x = x if dtype is None else x.astype(dtype, copy=False)
+            if recorder is None:
+                numbers = self._train_step(x, labels)
+            else:
+                with recorder.at(step) as take:
+                    numbers = self._train_step(x, labels)
+                    take(numbers, len(labels))
             step += 1
-            interval.add(step, self._train_step(x if dtype is None else x.astype(dtype, copy=False), labels))
+            interval.add(step, numbers)
             progress.advance()
             if i == steps or (self.report_every is not None and i % self.report_every == 0):
                 sums, first_bad = interval.read()
+                if recorder is not None:
+                    recorder.read(self.optimizer.parameters)
                 check_finite(first_bad, self.model, list(self.optimizer.parameters))
                 interval_loss, *norms, interval_correct = sums[-len(self.optimizer.parameters) - 2 :]
                 loss, correct = loss + interval_loss, correct + interval_correct
