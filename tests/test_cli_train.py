@@ -187,7 +187,7 @@ def test_the_curves_are_beside_the_checkpoint_or_where_one_says(images, capsys):
     assert (images.parent / "a-curves.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = run(capsys, *train, "--curves", "mine.png")
     assert code == 0
-    assert sorted(os.listdir()) == ["a-curves.png", "a.npz", "idx", "mine.png"]
+    assert sorted(os.listdir()) == ["a-curves.png", "a-replay.npz", "a.npz", "idx", "mine.png"]
 
 
 @pytest.mark.parametrize(("option", "expected"), [([], 0), (["--curves", "c.png"], 1)])
@@ -202,7 +202,7 @@ def test_a_picture_fails_alone(images, capsys, monkeypatch, option, expected):
     assert re.search(r"test\s+accuracy", out)
     picture = option[-1] if option else "a-curves.png"
     assert err == f"uanref: {picture} could not be drawn (latex could not be found)\n"
-    assert sorted(os.listdir()) == ["a.npz", "idx"]
+    assert sorted(os.listdir()) == ["a-replay.npz", "a.npz", "idx"]
 
 
 def test_a_place_for_curves_that_cannot_be_is_refused_first(images, capsys):

@@ -64,6 +64,34 @@ def test_curves_have_a_row_per_learning_rate():
     assert [axis.get_title() for axis in figure.axes] == ["lr 0.1", "lr 0.1", "lr 0.01", "lr 0.01"]
 
 
+def test_curves_of_many_norms_are_small_multiples():
+    norms = list(NORMS)[:6]
+    runs = {norm: [_curve(4, 0.3 + 0.1 * at), _curve(4, 0.35 + 0.1 * at)] for at, norm in enumerate(norms)}
+    figure = plots.curves({"lr 0.1": runs}, "t")
+    panels = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title() for axis in panels] == 2 * norms  # loss, then accuracy
+    for axis, norm in zip(panels, 2 * norms, strict=True):
+        *others, own = axis.lines
+        assert len(others) == len(norms) - 1
+        assert {line.get_color() for line in others} == {plots.GREY}
+        assert own.get_color() == plots.COLORS[norm]
+        assert len(axis.collections) == 1  # the band is the panel's own
+        field, factor = ("train_loss", 1) if axis in panels[: len(norms)] else ("validation_accuracy", 100)
+        np.testing.assert_allclose(own.get_ydata(), factor * np.mean([run[field] for run in runs[norm]], axis=0))
+    for half in (panels[: len(norms)], panels[len(norms) :]):
+        assert len({axis.get_ylim() for axis in half}) == 1
+
+
+def test_a_notebook_has_the_tutorials_style():
+    with matplotlib.rc_context():
+        plots.notebook_style()
+        cycle = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+        assert cycle[0] == plots.COLORS["bn"]
+        assert cycle[1] == plots.COLORS["uan"]
+        assert len(set(cycle)) == 6
+        assert not matplotlib.rcParams["axes.spines.top"]
+
+
 def test_activations_draw_components_their_sum_and_the_gaussian():
     row = _activations()
     figure = plots.activations([row], "t")

@@ -5,6 +5,11 @@ This script runs it and writes ``NN_topic.ipynb`` with its outputs beside it. Ne
 
 A ``<details>`` fold holds an exercise's solution. In the source it folds on a code-hosting page; in the notebook
 its cells are hidden instead, by tags that Jupyter and the site understand.
+
+A cell that draws a figure says in its fence what is seen, ```` ```python alt="Two heaps ..." ````: the site and an
+exported page show these words to whoever cannot see the figure.
+
+A lesson that is too long for one page is two tutorials of one number, ``08a_topic.md`` and ``08b_topic.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ FOLD = re.compile(r"<details>\s*<summary>(?P<title>.*?)</summary>|</details>", r
 
 def sources() -> list[Path]:
     """Return the tutorials' sources, in order."""
-    return sorted(FOLDER.glob("[0-9][0-9]_*.md"))
+    return sorted(FOLDER.glob("[0-9][0-9]*_*.md"))
 
 
 def notebook_of(source: Path) -> NotebookNode:
@@ -46,7 +51,9 @@ def notebook_of(source: Path) -> NotebookNode:
             if not cell.source:
                 continue
         elif inside:
-            cell.metadata = {"tags": ["hide-cell"], "jupyter": {"source_hidden": True}}
+            cell.metadata |= {"tags": ["hide-cell"], "jupyter": {"source_hidden": True}}
+        if "alt" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": cell.metadata.pop("alt")}}
         cell.id = f"cell-{i:03}"  # the same at every build
         cells.append(cell)
     made.cells = cells
@@ -75,6 +82,10 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict[str, str] | 
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+            for output in cell.outputs:
+                if alt and "image/png" in output.get("data", {}):
+                    output.metadata.setdefault("image/png", {})["alt"] = alt  # where nbconvert looks for it
 
 
 def write(notebook: NotebookNode, target: Path) -> None:
@@ -89,13 +100,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run tutorials and write their notebooks.")
     parser.add_argument("numbers", nargs="*", metavar="NN", help="which ones, such as 05; all if none is given")
     wanted = parser.parse_args(arguments).numbers
-    known = {source.name[:2]: source for source in sources()}
+    known: dict[str, list[Path]] = {}
+    for source in sources():
+        number = source.name.partition("_")[0]
+        for name in dict.fromkeys((number, number[:2])):  # 08 builds both 08a and 08b
+            known.setdefault(name, []).append(source)
     unknown = [number for number in wanted if number not in known]
     if unknown:
         parser.error(f"no tutorial {unknown[0]}: there are {', '.join(known)}")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    for number in wanted or known:
-        source, start = known[number], time.perf_counter()
+    chosen = [source for number in wanted for source in known[number]] if wanted else sources()
+    for source in chosen:
+        start = time.perf_counter()
         notebook = notebook_of(source)
         execute(notebook, FOLDER)
         write(notebook, source.with_suffix(".ipynb"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -93,6 +95,65 @@ def test_a_build_that_fails(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(docs, "find_checkout", lambda: tmp_path)
     assert cli.main(["docs", "--no-open", "--out", str(tmp_path / "out")]) == 1
     assert "could not be built" in capfd.readouterr().err
+
+
+def stand_in(tmp_path, script):
+    """A program in Sphinx's place."""
+    (tmp_path / "program.py").write_text(script)
+    return [sys.executable, "-u", str(tmp_path / "program.py")]
+
+
+def test_pages_read_and_written_are_told_and_complaints_passed_on(tmp_path):
+    pages = ("reading sources... [ 50%] api/norms", "reading sources... [100%] index", "loading")
+    said = "\\n".join((*pages, "writing output... [  1%] api/norms"))
+    script = f"import sys; print('{said}'); sys.stderr.write('WARNING: lost\\n'); sys.exit(3)"
+    told, complaints = [], []
+    code = docs._run(stand_in(tmp_path, script), {}, lambda *page: told.append(page), complaints.append)
+    assert code == 3
+    assert told == [("reading", 50, "api/norms"), ("reading", 100, "index"), ("writing", 1, "api/norms")]
+    assert complaints == ["WARNING: lost"]
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, ValueError])
+def test_what_ends_the_waiting_ends_sphinx(tmp_path, signal):
+    script = (
+        "import os, time\n"
+        f"open({str(tmp_path / 'id')!r}, 'w').write(str(os.getpid()))\n"
+        "print('reading sources... [  1%] index')\n"
+        "time.sleep(600)"
+    )
+
+    def interrupted(*page):
+        raise signal
+
+    with pytest.raises(signal):
+        docs._run(stand_in(tmp_path, script), {}, interrupted, lambda line: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "id").read_text()), 0)
+
+
+def test_a_build_that_was_broken_off_is_begun_anew(tmp_path, monkeypatch):
+    (tmp_path / ".doctrees").mkdir()
+    (tmp_path / "index.html").touch()
+    monkeypatch.setattr(docs, "_run", lambda *_: 0)
+    assert docs.build(CHECKOUT, tmp_path) == tmp_path / "index.html"
+
+
+def test_without_a_terminal_a_few_lines_tell_of_the_build(built, capsys, monkeypatch):
+    monkeypatch.chdir(CHECKOUT)
+
+    def build(checkout, out, *, report, complain):
+        for phase in ("reading", "writing"):
+            for percent in range(1, 101):
+                report(phase, percent, "index")
+        complain("WARNING: [bold]lost")
+        return out / "index.html"
+
+    monkeypatch.setattr(docs, "build", build)
+    assert cli.main(["docs", "--no-open"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    quarters = [f"{phase}: {percent} %" for phase in ("reading", "writing") for percent in (25, 50, 75, 100)]
+    assert told == [*quarters, "WARNING: [bold]lost"]
 
 
 @pytest.mark.slow

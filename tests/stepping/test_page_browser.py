@@ -537,6 +537,10 @@ def test_without_javascript_there_are_the_graph_and_the_table(page: Page) -> Non
             assert node.definition.meaning in row.text
             if node.error is not None:
                 assert markup.error_text(node.error) in row.text
+        assert page.one("#row-loss").is_displayed()
+        assert (
+            page.script("const box = document.querySelector('#map'); return box.scrollHeight - box.clientHeight") <= 1
+        )
         page.one('.node[data-name="var"]').click()
         assert page.driver.current_url.endswith("#row-var")
         page.shot("bn-without-javascript")

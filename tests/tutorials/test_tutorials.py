@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import re
 from pathlib import Path
@@ -11,9 +12,9 @@ from support import requirements, turns
 
 FOLDER = Path(__file__).parents[2] / "tutorials"
 OFFLINE = Path(__file__).parents[1] / "support" / "offline"
-SOURCES = sorted(FOLDER.glob("[0-9][0-9]_*.md"))
+SOURCES = sorted(FOLDER.glob("[0-9][0-9]*_*.md"))
 NAMES = [source.stem for source in SOURCES]
-NUMBERS = [f"{number:02}" for number in range(16)]
+NUMBERS = [f"{number:02}{part}" for number in range(16) for part in ("ab" if number in (8, 11) else [""])]
 LARGEST = 1_500_000  # bytes of a notebook with its pictures
 
 
@@ -27,8 +28,13 @@ def build():
     return module
 
 
+def number_of(source):
+    """Return 05 of 05_batch_normalization.md, 08a of the first of two parts."""
+    return source.name.partition("_")[0]
+
+
 def test_no_tutorial_is_missing():
-    assert [name[:2] for name in NAMES] == NUMBERS
+    assert [name.partition("_")[0] for name in NAMES] == NUMBERS
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
 
@@ -40,16 +46,23 @@ def test_source_and_notebook_are_in_step(source):
     nbformat.validate(committed)
     found = [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in committed.cells]
     expected = [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in described.cells]
-    assert found == expected, f"run: python tutorials/build.py {source.name[:2]}"
+    assert found == expected, f"run: python tutorials/build.py {number_of(source)}"
     counts = [cell.execution_count for cell in committed.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "the committed notebook was not run from top to bottom"
     assert source.with_suffix(".ipynb").stat().st_size < LARGEST
+    for cell in committed.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                about = output.metadata["image/png"]
+                assert len(about["alt"]) > 40, "a figure says what is seen on it"
+                width = int.from_bytes(base64.b64decode(output.data["image/png"])[16:20], "big")
+                assert about["width"] == width // 2, "a figure has two pixels for each that it takes on the page"
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)
 def test_the_form_is_kept(source):
     text = source.read_text(encoding="utf-8")
-    assert re.match(rf"# {source.name[:2]} · \S", text), "the title carries the number"
+    assert re.match(rf"# {number_of(source)} · \S", text), "the title carries the number"
     for part in ("**You will learn**", "**You need**", "## Exercises", "## Sources"):
         assert part in text, f"{part} is missing"
     exercises = text[text.index("## Exercises") : text.index("## Sources")]

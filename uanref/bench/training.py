@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from uanref import data, models
 from uanref.bench.timing import Task
-from uanref.experiments import recipe
+from uanref.losses import SoftmaxCrossEntropy
+from uanref.optimizers import Adam
 from uanref.training.recorder import Recorder
+from uanref.training.schedules import Cosine
+from uanref.training.trainer import Trainer
+
+RATE = 0.01
 
 
-def task(network: str, norm: str, *, recorded: bool, epochs: int = recipe.EPOCHS) -> Task:
+def task(network: str, norm: str, *, recorded: bool, epochs: int = 30) -> Task:
     """Return a training on digits, each time from the same start.
 
     Args:
@@ -21,12 +26,14 @@ def task(network: str, norm: str, *, recorded: bool, epochs: int = recipe.EPOCHS
 
     def train() -> None:
         model = models.build(network, norm, image_shape=splits.image_shape, num_classes=splits.num_classes)
-        defaults = {key: recipe.DEFAULTS[key] for key in ("optimizer", "lr", "schedule", "batch_size", "seed")}
-        trainer = recipe.make_trainer(model, splits, epochs=epochs, progress="none", **defaults)
+        optimizer = Adam(model.parameters(), RATE)
+        trainer = Trainer(model, SoftmaxCrossEntropy(), optimizer, splits, progress="none")
+        steps = epochs * len(trainer.batches)
+        trainer.schedule = Cosine(RATE, steps)
         if recorded:
-            trainer.recorder = Recorder(model, epochs * len(trainer.batches))
+            trainer.recorder = Recorder(model, steps)
         trainer.fit(epochs)
         if trainer.recorder is not None:
-            trainer.recorder.file(trainer, norm=norm, lr=trainer.optimizer.lr, model=network)
+            trainer.recorder.file(trainer, norm=norm, lr=RATE, model=network)
 
     return train

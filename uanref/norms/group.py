@@ -19,7 +19,7 @@ from uanref.norms.standardize import (
 @accelerated
 def forward(x: Array, groups: int, gamma: Array | None, beta: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Normalize ``x (N, C, S)``: return y, and each group's mean and variance, ``(N, G, 1)``."""
-    cells = x.reshape(len(x), groups, -1)  # (N, G, L)
+    cells = x.reshape(len(x), groups, -1)  # (N, G, M)
     mean, var = moments(cells, axes=(2,))  # (N, G, 1)
     x_hat = standardize(cells, mean, var, eps).reshape(x.shape)  # (N, C, S)
     return scale_and_shift(x_hat, gamma, beta), mean.astype(x.dtype), var.astype(x.dtype)
@@ -30,8 +30,8 @@ def backward(
     dy: Array, x: Array, groups: int, mean: Array, var: Array, gamma: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """Return dL/dx ``(N, C, S)``, dL/dgamma and dL/dbeta ``(C,)`` for ``dy (N, C, S)``."""
-    cells = (len(x), groups, -1)  # (N, G, L)
-    x_hat = standardize(x.reshape(cells), mean, var, eps)  # (N, G, L)
+    cells = (len(x), groups, -1)  # (N, G, M)
+    x_hat = standardize(x.reshape(cells), mean, var, eps)  # (N, G, M)
     dx_hat, dgamma, dbeta = scale_and_shift_backward(dy, x_hat.reshape(x.shape), gamma)
     dx = standardize_backward(dx_hat.reshape(cells), x_hat, var, eps, axes=(2,))
     return dx.reshape(x.shape), dgamma, dbeta
@@ -40,12 +40,12 @@ def backward(
 class GroupNorm(ScaleAndShift, Layer):
     r"""Group normalization: G groups of channels get mean 0 and variance 1 in each sample (Wu & He 2018).
 
-    With the L = (C/G) S numbers of sample n and group j, :math:`i_{nj} = 1/\sqrt{v_{nj} + \epsilon}` and
+    With the M = (C/G) S numbers of sample n and group j, :math:`i_{nj} = 1/\sqrt{v_{nj} + \epsilon}` and
     :math:`g = \gamma\, dy`,
 
     .. math::
         y = \gamma\, (x - \mu_{nj})\, i_{nj} + \beta, \qquad
-        dx = i_{nj} \left( g - \frac1L \sum_l g_l - \hat x \frac1L \sum_l g_l \hat x_l \right).
+        dx = i_{nj} \left( g - \frac1M \sum_l g_l - \hat x \frac1M \sum_l g_l \hat x_l \right).
 
     One group is layer normalization, C groups are instance normalization.
 

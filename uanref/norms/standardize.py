@@ -1,17 +1,17 @@
 r"""Subtract a mean, divide by a deviation: what batch, layer, group and instance normalization share.
 
 The four differ in one thing, which numbers share a mean and a variance: the *cell* of a number, given by the axes that
-are summed over. With the L numbers of a cell,
+are summed over. With the M numbers of a cell,
 
 .. math::
-    \mu = \frac1L \sum_l x_l, \qquad v = \frac1L \sum_l (x_l - \mu)^2, \qquad
+    \mu = \frac1M \sum_l x_l, \qquad v = \frac1M \sum_l (x_l - \mu)^2, \qquad
     \hat x_l = \frac{x_l - \mu}{\sqrt{v + \epsilon}}.
 
 x reaches the loss directly, through the mean and through the variance. The three collapse to
 
 .. math::
     dx_l = \frac{1}{\sqrt{v + \epsilon}}
-    \left( d\hat x_l - \frac1L \sum_j d\hat x_j - \hat x_l \frac1L \sum_j d\hat x_j \hat x_j \right)
+    \left( d\hat x_l - \frac1M \sum_j d\hat x_j - \hat x_l \frac1M \sum_j d\hat x_j \hat x_j \right)
 
 (Ioffe & Szegedy 2015, section 3, summed up). Then every channel has its gamma and beta, whatever the cells are.
 

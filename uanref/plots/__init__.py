@@ -8,6 +8,7 @@ from uanref.plots.curves import curves as small_multiples  # noqa: F401  the mod
 from uanref.plots.densities import Activations as Activations
 from uanref.plots.densities import activations as activations
 from uanref.plots.depths import gradients as gradients
+from uanref.plots.notebooks import notebook_style as notebook_style
 from uanref.plots.saving import save as save
 from uanref.plots.style import BLACK as BLACK
 from uanref.plots.style import COLORS as COLORS
