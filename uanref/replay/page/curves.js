@@ -18,7 +18,7 @@ const curves = (() => {
     const normOf = (run, name) => run.gradients.find((one) => one.name === name)?.norm ?? [];
 
     add("Loss of the batch", "loss", of("loss"), { least: 0 });
-    add("Accuracy of the batch, ○ held out", "accuracy", of("accuracy"), {
+    add("Accuracy (○ held-out images)", "accuracy", of("accuracy"), {
       range: [0, 1], dots: runs.map((run) => run.epochs.map((epoch) => [epoch.step, epoch.accuracy])),
     });
     const several = layers.length > 4;
