@@ -31,7 +31,7 @@ def replay(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite a page that is there")] = False,
 ) -> None:
-    """Write a page on which a training is watched again in a browser.
+    """Write a page that shows a recorded training again.
 
     One file, opened by double click, without a network: a time slider; the activations of a channel with the mixture,
     its posterior and its transform beside batch normalization's; loss, accuracy and gradient norms; and from every
