@@ -19,6 +19,9 @@ from uanref.training.recording import NormRecording, Recording
 DIGITS = 5
 """Significant digits of a number on the page."""
 
+MORE = 4
+"""At most so many more for activations: float32 has 9."""
+
 
 def replay_data(recordings: Sequence[Recording], room: int) -> dict[str, Any]:
     """Return what the page's scripts work on.
@@ -87,6 +90,8 @@ def _run(one: Recording, title: str, kept: Array) -> dict[str, Any]:
 
 
 def _layer(layer: NormRecording, kept: Array) -> dict[str, Any]:
+    places = ("low", "high", "mean", "samples", "componentMean", "momentMean")
+    digits = _digits(layer)
     parts = {
         "low": layer.low,
         "high": layer.high,
@@ -111,12 +116,22 @@ def _layer(layer: NormRecording, kept: Array) -> dict[str, Any]:
         "derivation": derivation_of(layer),
         "channels": layer.channels.tolist(),
         "counts": layer.counts[kept].tolist(),
-        **{name: None if part is None else _rounded(part[kept]) for name, part in parts.items()},
+        **{
+            name: None if part is None else _rounded(part[kept], digits if name in places else DIGITS)
+            for name, part in parts.items()
+        },
     }
 
 
-def _rounded(numbers: Array) -> Any:
-    """Return numbers of :data:`DIGITS` significant digits as nested lists, whole ones without a point."""
-    flat = [float(f"{number:.{DIGITS}g}") for number in np.ravel(numbers).tolist()]
+def _digits(layer: NormRecording) -> int:
+    """Return how many significant digits an activation needs: more where a channel is narrow and far from 0."""
+    mean, deviation = np.abs(layer.mean, dtype=np.float64), np.sqrt(layer.variance, dtype=np.float64)
+    far = (mean[deviation > 0] / deviation[deviation > 0]).max(initial=1.0)
+    return DIGITS + min(MORE, int(np.log10(far)))
+
+
+def _rounded(numbers: Array, digits: int = DIGITS) -> Any:
+    """Return numbers of so many significant digits as nested lists, whole ones without a point."""
+    flat = [float(f"{number:.{digits}g}") for number in np.ravel(numbers).tolist()]
     short = [int(number) if number.is_integer() and abs(number) < 1e6 else number for number in flat]
     return np.array(short, dtype=object).reshape(np.shape(numbers)).tolist()

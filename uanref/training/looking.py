@@ -45,8 +45,9 @@ class Place:
 
     @property
     def kind(self) -> str:
-        """The name of the layer's class."""
-        return type(self.layer).__name__
+        """The name of the layer's class, and whether EM moves UAN's mixture."""
+        em = type(self.layer) is UAN and self.layer.update == "em"
+        return f"{type(self.layer).__name__}{' (EM)' if em else ''}"
 
     @property
     def is_mixture(self) -> bool:

@@ -31,7 +31,7 @@ class NormRecording:
 
     Attributes:
         name: the layer's dotted path in the model.
-        kind: the name of its class.
+        kind: the name of its class; ``"UAN (EM)"`` where EM moves the mixture.
         mode: what it normalizes by: ``"batch"`` or ``"learned"`` statistics, where ``prior_logits`` is not None of a
             mixture per channel; ``"sample"``, ``"joint"`` (one posterior for all channels together), ``"gate"``,
             ``"public"`` (the authors' released layer) or ``"own"``, the reader's own code.

@@ -15,6 +15,7 @@ const curves = (() => {
 
     const of = (name) => runs.map((run) => ({ steps: run.steps, ys: run[name] }));
     const layers = [...new Set(runs.flatMap((run) => run.gradients.map((one) => one.name)))];
+    const norm = (name) => runs.some((run) => run.layers.some((layer) => layer.name === name));
     const normOf = (run, name) => run.gradients.find((one) => one.name === name)?.norm ?? [];
 
     add("Loss of the batch", "loss", of("loss"), { least: 0 });
@@ -26,7 +27,7 @@ const curves = (() => {
     if (layers.length) place.append(el("h3", {}, "Norm of each layer's gradient"), minis);
     const norms = runs.flatMap((run) => run.gradients.flatMap((one) => one.norm));
     for (const name of layers)
-      add(/^\d+$/.test(name) ? `layer ${name}` : name, `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
+      add(`${named(name)}${norm(name) ? ", norm" : ""}`, `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
 
     function add(title, what, lines, options) {
       const drawing = svg("svg", { class: "plot curves", role: "img", "data-curve": what });
@@ -88,5 +89,8 @@ const curves = (() => {
     return { log: false, range: [options.least ?? 0, Number(most.toPrecision(2))] };
   }
 
-  return { create };
+  // A layer that has its place among the others as its name.
+  const named = (name) => (/^\d+$/.test(name) ? `layer ${name}` : name);
+
+  return { create, named };
 })();

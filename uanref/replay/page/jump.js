@@ -36,12 +36,20 @@ const jump = (() => {
     const frame = dialog.querySelector("iframe");
     const told = dialog.querySelector("p");
     const close = () => dialog.close();
+    const busy = "input, select, textarea, dialog"; // there Escape means something else
     dialog.querySelector("button").addEventListener("click", close);
     dialog.addEventListener("close", () => frame.removeAttribute("srcdoc"));
     // The page in the frame is as light or dark as this one.
     frame.addEventListener("load", () => {
+      const shown = frame.contentDocument;
+      if (!shown || !frame.srcdoc) return;
       const { theme } = document.documentElement.dataset;
-      if (theme && frame.contentDocument) frame.contentDocument.documentElement.dataset.theme = theme;
+      if (theme) shown.documentElement.dataset.theme = theme;
+      // What is pressed in a frame does not reach the dialog around it.
+      shown.addEventListener("keydown", (event) => {
+        if (event.key === "Escape" && !event.defaultPrevented && !event.target.closest?.(busy) && !shown.querySelector("dialog[open]")) close();
+      });
+      frame.focus();
     });
 
     // where: what the frame shows, in words.
@@ -50,7 +58,7 @@ const jump = (() => {
       const how = layer.mode === "learned" ? "normalized by the mixture's own moments."
         : "normalized by themselves, so the moments are theirs and not the whole batch's.";
       told.textContent = `${where}: its ${layer.samples[t].length} activations, ${how}` +
-        (layer.kind === "MixtureNorm" ? " The layer fits its mixture by EM: there the way back ends at the fit." : "");
+        (picture.learnt(layer.kind) === "trained" ? "" : " EM moves this layer's mixture: there the way back ends at its parameters.");
       frame.title = where;
       frame.srcdoc = text(pages, layer.page, { inputs: inputs(layer, t, c), node: null, phase: "forward" });
       dialog.showModal();

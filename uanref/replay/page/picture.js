@@ -37,6 +37,7 @@ const picture = (() => {
         });
       else all.push(note(on, below + second / 2, "no mixture, no posterior"));
       all.push(on.curve("single", frame.grid, frame.single.density, densities.up));
+      if (frame.beyond) all.push(note(on, 20 + first / 4, `beyond the axis: ${frame.beyond.map(number).join(" to ")}`));
       if (frame.total) all.push(on.curve("total", frame.grid, frame.total, densities.up));
       below += second + 24;
       if (film.output) {
@@ -47,6 +48,7 @@ const picture = (() => {
           all.push(on.curve("single of-y", frame.grid, frame.single.y, transform.up));
           if (frame.y) all.push(on.curve("total transform", frame.grid, frame.y, transform.up));
           all.push(...on.dots(frame.samples, frame.sampleY, transform.up));
+          if (!frame.sampleY.some(Number.isFinite)) all.push(note(on, below + third / 2, "outside of what the equations allow"));
         } else all.push(note(on, below + third / 2, "not a function of x alone"));
         below += third + 20;
       } else below -= 20;
@@ -74,9 +76,11 @@ const picture = (() => {
   const HONEST = {
     trained: "The mixture is not fitted to the histogram: like every weight, it is trained for the loss, and may lie beside its activations.",
     fitted: "The mixture of MixtureNorm is fitted to the batch by EM and gets no gradient of the loss.",
+    moved: "EM moves this mixture a little towards each batch; it gets no gradient of the loss.",
   };
+  const learnt = (kind) => (kind === "MixtureNorm" ? "fitted" : kind === "UAN (EM)" ? "moved" : "trained");
   const honest = (layers) => [...new Set(layers.filter((layer) => layer?.priorLogits)
-    .map((layer) => (layer.kind === "MixtureNorm" ? HONEST.fitted : HONEST.trained)))];
+    .map((layer) => HONEST[learnt(layer.kind)]))];
 
   const why = (layer) => (layer.derivation ? "" : MODES[layer.mode]);
 
@@ -84,5 +88,5 @@ const picture = (() => {
     ["single", "batch normalization: its one Gaussian, its x → y"]];
   const legend = () => el("div", { class: "legend" }, plot.legend(KEY));
 
-  return { create, legend, why, honest };
+  return { create, legend, why, honest, learnt };
 })();

@@ -4,6 +4,7 @@
 
 const replay = (() => {
   const { el, byId, tick } = dom;
+  const { named } = curves;
   const root = document.documentElement;
   root.classList.remove("no-script");
   const short = new URLSearchParams(location.hash.slice(1)).has("short");
@@ -19,7 +20,8 @@ const replay = (() => {
 
   const layers = [...new Set(runs.flatMap((run) => run.layers.map((layer) => layer.name)))];
   const layerOf = (run) => run.layers.find((layer) => layer.name === layers[byId("layer").selectedIndex]) ?? null;
-  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, /^\d+$/.test(name) ? `layer ${name}` : name)));
+  const kinds = (name) => [...new Set(runs.flatMap((run) => run.layers.filter((layer) => layer.name === name).map((layer) => layer.kind)))].join(" | ");
+  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, `${named(name)}: ${kinds(name)}`)));
 
   function offerChannels() {
     const found = [...new Set(runs.flatMap((run) => layerOf(run)?.channels ?? []))];
@@ -53,9 +55,10 @@ const replay = (() => {
   const graphs = short ? null : curves.create(runs, time, byId("curves"));
 
   function through(i) {
+    if (time.playing) time.play();
     const view = viewOf(runs[i]);
     const t = time.momentOf(runs[i]);
-    jumps.open(view.layer, t, view.c, `${runs[i].title}, step ${runs[i].steps[t]}, layer ${view.layer.name}, channel ${byId("channel").value}`);
+    jumps.open(view.layer, t, view.c, `${runs[i].title}, step ${runs[i].steps[t]}, ${named(view.layer.name)}, channel ${byId("channel").value}`);
   }
 
   // --- drawing ---
@@ -92,13 +95,14 @@ const replay = (() => {
     byId("time").value = String(time.at);
     byId("time").setAttribute("aria-valuetext", byId("position").textContent);
     graphs?.update();
-    if (!short) numbers.draw(byId("table"), shown, `Norm layer ${layers[byId("layer").selectedIndex]}, channel ${byId("channel").value}, step ${time.step}`);
+    if (!short) numbers.draw(byId("table"), shown, `${named(layers[byId("layer").selectedIndex])} (${kinds(layers[byId("layer").selectedIndex])}), channel ${byId("channel").value}, step ${time.step}`);
   }
 
   function playing() {
     const name = quiet.matches ? "Next moment" : time.playing ? "Pause" : "Play";
     byId("play").textContent = `${time.playing ? "❚❚" : "▶"} ${name}`;
     byId("play").setAttribute("aria-pressed", String(time.playing));
+    byId("position").setAttribute("aria-live", time.playing ? "off" : "polite"); // not told four times a second
   }
 
   // --- what the reader does ---
@@ -118,7 +122,8 @@ const replay = (() => {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || byId("derivation").open) return;
-    if (event.target.closest?.("select, input") || (event.key === " " && event.target.closest?.("button, summary"))) return;
+    const used = event.key === " " ? "select, button, summary" : "select, input"; // a slider has no use for space
+    if (event.target.closest?.(used)) return;
     const action = keys[event.key];
     if (!action) return;
     event.preventDefault();

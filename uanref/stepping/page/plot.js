@@ -48,7 +48,7 @@ const plot = (() => {
       class: "bar", x: at(bar.x), width: at(bar.x + bar.wide) - at(bar.x), y: up(bar.high), height: up(0) - up(bar.high),
     }));
     const rug = (xs, up) => xs.map((x) => svg("path", { class: "rug", d: `M${at(x)} ${up(0)}v-7` }));
-    const dots = (xs, ys, up) => xs.map((x, i) => svg("circle", { class: "dot", r: 3, cx: at(x), cy: up(ys[i]) }));
+    const dots = (xs, ys, up) => xs.flatMap((x, i) => (Number.isFinite(ys[i]) ? [svg("circle", { class: "dot", r: 3, cx: at(x), cy: up(ys[i]) })] : []));
     const curve = (kind, xs, ys, up) => svg("path", { class: kind, d: path(xs, ys, up) });
 
     return { at, xAt, path, panel, bars, rug, dots, curve, width, left, right };

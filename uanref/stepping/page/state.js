@@ -108,6 +108,7 @@ const pageState = (() => {
       setTimeout(() => (button.textContent = "Copy link"), 2000);
     }
 
+    button.hidden = location.protocol === "about:"; // a page that another one holds has no address
     button.addEventListener("click", copy);
     addEventListener("hashchange", take);
     store.subscribe((what) => what !== "proofs" && later());
