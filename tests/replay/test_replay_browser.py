@@ -5,123 +5,28 @@ Pictures of it go into the folder that the variable UANREF_SCREENSHOTS names.
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-from collections.abc import Iterator
+import dataclasses
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 from support import browser
 from support import recordings as toy
+from support.replay_page import Page, mixture_at
 
-from uanref import replay
 from uanref.derivations import find
 from uanref.replay import moments
 
 MOMENTS = 12
 HEIGHT = 196  # of the panel of densities
-
-
-class Page:
-    """The page of some recordings, in the words of a reader."""
-
-    def __init__(self, driver: Any, folder: Path) -> None:
-        self.driver, self.folder = driver, folder
-
-    def open(self, *recordings: Any, fragment: str = "") -> None:
-        self.recordings = recordings
-        path = self.folder / f"{abs(hash(tuple(id(one) for one in recordings)))}.html"
-        path.write_text(replay.page(recordings), "utf-8")
-        self.driver.get("about:blank")
-        self.driver.get(path.as_uri() + fragment)
-
-    def script(self, code: str, *args: Any) -> Any:
-        return self.driver.execute_script(code, *args)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def all(self, selector: str) -> list[Any]:
-        return list(self.driver.find_elements("css selector", selector))
-
-    def press(self, *keys: str) -> None:
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def until(self, condition: Any, what: str) -> Any:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, 60).until(lambda _: condition(), what)
-
-    def choose(self, name: str, text: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.one(f"#{name}")).select_by_visible_text(text)
-
-    def drawn(self, run: int, kind: str) -> np.ndarray:
-        """The points of a drawn curve, in pixels: ``(2, n)``."""
-        path = self.one(f".run.run{run} .plot path.{kind}").get_attribute("d")
-        return np.array([point.split() for point in path[1:].split("L")], float).T
-
-    def scale(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The x axis's ends and those of the panel of densities, in numbers."""
-        film = self.script("return {x: replay.film.domain, y: replay.film.density}")
-        return tuple(film["x"]), tuple(film["y"])
-
-    def numbers(self, run: int) -> dict[str, float]:
-        """The table of the moment: the column of a run, all digits."""
-        rows = self.script(
-            "return [...document.querySelectorAll('#table tbody tr')].map((row) => "
-            "[row.querySelector('th').textContent, row.querySelectorAll('td')[arguments[0]].title])",
-            run - 1,
-        )
-        return {name: float(text) for name, text in rows if text}
-
-    def shot(self, name: str) -> None:
-        if folder := os.environ.get("UANREF_SCREENSHOTS"):
-            made = self.driver.execute_cdp_cmd("Page.captureScreenshot", {})
-            Path(folder, f"{name}.png").write_bytes(base64.b64decode(made["data"]))
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser.opened(1366, 768) as driver:
-        yield Page(driver, tmp_path_factory.mktemp("pages"))
-
-
-@pytest.fixture
-def page(shared: Page) -> Iterator[Page]:
-    """The shared browser; after each test: no error, no violated policy, no request but for the page itself."""
-    browser.resize(shared.driver, 1366, 768)
-    for log in ("performance", "browser"):
-        shared.driver.get_log(log)
-    yield shared
-    assert shared.driver.get_log("browser") == []
-    sent = [json.loads(entry["message"])["message"] for entry in shared.driver.get_log("performance")]
-    requested = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
-    assert requested, "the log must at least hold the page itself"
-    assert all(url.startswith((*browser.LOCAL, "about:")) for url in requested), requested
-    assert all(url.endswith(".html") for url in requested if url.startswith("file:")), requested
+STYLES = (Path(__file__).parents[2] / "docs" / "_static" / "custom.css").read_text("utf-8")
+FRAME = int(16 * float(re.search(r"figure\.explorer\.drag iframe { height: min\(([0-9.]+)rem", STYLES)[1])) - 2
+"""The height of the landing page's frames without their border."""
 
 
 BN, UAN = toy.recording("bn", moments=MOMENTS), toy.recording("uan", seed=1, moments=MOMENTS)
-
-
-def mixture_at(layer: Any, t: int, c: int, xs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Densities of the components times their priors ``(K, n)``, the posterior ``(K, n)`` and y ``(n,)``, by scipy."""
-    prior = toy.softmax(layer.prior_logits[t, :, c].astype(float))
-    spread = np.log1p(np.exp(layer.raw_variance[t, :, c].astype(float))) + layer.eps
-    means = layer.component_mean[t, :, c].astype(float)
-    parts = np.stack([p * stats.norm.pdf(xs, m, np.sqrt(v)) for p, m, v in zip(prior, means, spread, strict=True)])
-    posterior = parts / parts.sum(axis=0)
-    hat = (xs - layer.moment_mean[t, :, c, None]) / np.sqrt(layer.moment_variance[t, :, c, None] + layer.eps)
-    mixed = (posterior / np.sqrt(prior)[:, None] * hat).sum(axis=0) / np.sqrt(len(prior))
-    return parts, posterior, layer.gamma[t, c] * mixed + layer.beta[t, c]
 
 
 @pytest.mark.parametrize("t", [0, 7])
@@ -219,9 +124,9 @@ def test_with_reduced_motion_play_is_one_moment_at_a_time(page: Page) -> None:
 
 def test_the_table_tells_the_numbers_and_the_pictures_are_described(page: Page) -> None:
     page.open(BN, UAN)
-    page.choose("layer", "layer 4")
+    page.choose("layer", "4: BatchNorm | UAN")
     page.script("replay.time.go(4)")
-    assert page.one("#table caption").text == "Norm layer 4, channel 0, step 40"
+    assert page.one("#table caption").text == "layer 4 (BatchNorm | UAN), channel 0, step 40"
     layer, found = UAN.layers[1], page.numbers(2)
     assert found["loss of the batch"] == pytest.approx(UAN.loss[4], rel=1e-4)
     assert found["batch variance"] == pytest.approx(layer.variance[4, 0], rel=1e-4)
@@ -266,11 +171,95 @@ def test_a_moment_leads_into_its_derivation(page: Page, run: int, name: str) -> 
         lambda: page.script("return explorer.state.proven.every((n) => explorer.state.numerical(n))"), "proofs end"
     )
     assert set(page.script("return explorer.state.proven.map(explorer.state.state)")) == {"right"}
+    if name == "uan":  # at each sample the replay's curve goes through the explorer's posterior
+        posterior = np.exp(np.reshape(values["score"], (toy.K, 8)) - np.ravel(values["log_total"]))
+        layer = page.recordings[run - 1].layers[0]
+        drawn = mixture_at(layer, 7, 1, layer.samples[7, :, 1].astype(float))[1]
+        np.testing.assert_allclose(posterior, drawn, atol=1e-3)
+        page.driver.switch_to.default_content()
+        grid, curve = page.script(
+            "const f = replay.film; return [f.grid, f.frames[1][7].posterior.map((row) => [...row])]"
+        )
+        for k in range(toy.K):
+            np.testing.assert_allclose(np.interp(held["x"], grid, curve[k]), posterior[k], atol=2e-3)
     page.driver.switch_to.default_content()
     page.shot(f"jump-{name}")
     page.one("#derivation button").click()
     assert not page.one("#derivation").is_displayed()
     assert page.one("#position").text.startswith("step 70")
+
+
+def test_the_frame_of_a_derivation_is_all_there_is_and_keys_lead_into_it_and_out(page: Page) -> None:
+    from selenium.webdriver import Keys
+
+    def focused() -> str:
+        return page.script("return document.activeElement.tagName")
+
+    page.open(BN, UAN)
+    page.script("replay.time.play()")
+    page.script("document.querySelector('.run.run2 .step-through').focus()")
+    page.press(Keys.ENTER)
+    page.until(
+        lambda: page.script("return document.activeElement.tagName") == "IFRAME", "the focus goes into the frame"
+    )
+    assert page.one("#play").get_attribute("aria-pressed") == "false"
+    assert page.script("const box = document.querySelector('iframe').getBoundingClientRect(); "
+                       "return [box.right, document.documentElement.clientWidth, innerWidth]") == [1366] * 3  # fmt: skip
+    page.driver.switch_to.frame(page.one("#derivation iframe"))
+    assert not page.one("#link").is_displayed(), "what stands in a frame has no address to copy"
+    cut = page.script("return [...document.querySelectorAll('button')].filter((e) => e.offsetParent && "
+                      "!e.closest('main') && e.getBoundingClientRect().right > innerWidth).map((e) => e.textContent)")  # fmt: skip
+    assert cut == []
+    before = page.script("return explorer.state.current")
+    page.press(Keys.ARROW_RIGHT)
+    assert page.script("return explorer.state.current") != before, "the explorer's keys work at once"
+    page.press(Keys.ESCAPE)
+    page.driver.switch_to.default_content()
+    page.until(lambda: not page.one("#derivation").is_displayed(), "Escape leads back")
+    assert page.script("return document.activeElement.className") == "step-through"
+    page.press(Keys.ENTER)
+    page.until(
+        lambda: page.script("return document.activeElement.tagName") == "IFRAME", "the focus goes into the frame"
+    )
+    page.script("document.querySelector('#derivation button').focus()")
+    page.press(Keys.ENTER)
+    page.until(lambda: not page.one("#derivation").is_displayed(), "and so does the button")
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("UAN", "trained for the loss"), ("UAN (EM)", "EM moves this mixture"), ("MixtureNorm", "fitted to the batch by EM"),
+])  # fmt: skip
+def test_what_is_said_of_a_mixture_depends_on_what_moves_it(page: Page, kind: str, told: str) -> None:
+    page.open(toy.recording("uan", moments=MOMENTS, layers=(dataclasses.replace(UAN.layers[0], kind=kind),)))
+    assert told in page.one("#honest").text
+    assert len(page.all("#honest p")) == 1
+    page.one(".step-through").click()
+    assert ("EM moves" in page.one("#derivation p").text) == (kind != "UAN")
+    page.script("document.querySelector('#derivation').close()")
+
+
+def test_playing_is_smooth_and_the_first_drawing_comes_soon(page: Page) -> None:
+    page.open(BN, UAN)
+    assert page.script("return performance.getEntriesByType('navigation')[0].domInteractive") < 5000
+    longest = page.script("""
+        return Math.max(...replay.time.steps.map((_, t) => {
+          const begun = performance.now();
+          replay.time.go(t);
+          document.body.getBoundingClientRect();
+          return performance.now() - begun;
+        }).sort((a, b) => a - b).slice(0, -2));""")
+    assert longest < 50, "of twenty frames a second each has 50 ms"
+
+
+def test_space_plays_with_the_slider_in_focus_and_the_position_is_not_told_meanwhile(page: Page) -> None:
+    page.open(BN, UAN)
+    page.one("#time").click()
+    assert page.one("#position").get_attribute("aria-live") == "polite"
+    page.press(" ")
+    assert page.one("#play").get_attribute("aria-pressed") == "true"
+    assert page.one("#position").get_attribute("aria-live") == "off"
+    page.press(" ")
+    assert page.one("#play").get_attribute("aria-pressed") == "false"
 
 
 def test_a_run_that_stopped_says_where_and_stays_there(page: Page) -> None:
@@ -320,11 +309,12 @@ def test_the_page_fits(page: Page, width: int, height: int, dark: bool) -> None:
 
 
 def test_the_short_view_fits_its_frame(page: Page) -> None:
-    browser.resize(page.driver, 760, 560)
+    browser.resize(page.driver, 720, FRAME)
     page.open(BN, UAN, fragment="#short")
-    assert page.script(
-        "return document.documentElement.scrollHeight <= 560 && document.documentElement.scrollWidth <= 760"
-    )
+    assert page.script("return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]") == [
+        FRAME,
+        720,
+    ]
     assert not page.one("#curves").is_displayed()
     assert not page.one("#exact").is_displayed()
     assert page.one("#play").is_displayed()
@@ -338,16 +328,23 @@ def test_the_short_view_fits_its_frame(page: Page) -> None:
 def test_the_mixture_alone_fits_its_frame_and_has_a_gaussian_beside_it(page: Page) -> None:
     from uanref.stepping import explorer
 
-    browser.resize(page.driver, 720, 640)
+    browser.resize(page.driver, 720, FRAME)
     path = page.folder / "uan.html"
     path.write_text(explorer.page(find("uan")), "utf-8")
     page.driver.get(path.as_uri() + "#only=mixture")
     shown = page.script("return [...document.body.children].filter((e) => e.offsetParent !== null).map((e) => e.id)")
     assert shown == ["mixture"]
-    assert page.script("return [document.documentElement.scrollWidth <= 720, document.body.scrollHeight <= 640]") == [
-        True,
-        True,
-    ]
+    size = "return [document.documentElement.scrollWidth, document.body.scrollHeight]"
+    assert page.script(size)[0] == 720
+    assert page.script(size)[1] <= FRAME
+    # More components than the frame holds: it scrolls down to the last slider, and not to the side.
+    more = "const c = document.querySelector('#components'); c.value = 5; c.dispatchEvent(new Event('input'));"
+    assert page.script(more + size)[0] <= 720
+    last = page.script(
+        "scrollTo(0, 1e6); return [...document.querySelectorAll('fieldset input')].pop().getBoundingClientRect().bottom"
+    )
+    assert 0 < last <= FRAME
+    page.script(more.replace("= 5", "= 2") + "scrollTo(0, 0)")
     drawn = page.script(
         "const { drawn, batch } = explorer.channel; "
         "return {grid: drawn.grid, density: [...drawn.single.density], y: [...drawn.single.y], batch: batch}"

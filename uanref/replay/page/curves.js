@@ -27,7 +27,7 @@ const curves = (() => {
     if (layers.length) place.append(el("h3", {}, "Norm of each layer's gradient"), minis);
     const norms = runs.flatMap((run) => run.gradients.flatMap((one) => one.norm));
     for (const name of layers)
-      add(`${named(name)}${norm(name) ? ", norm" : ""}`, `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
+      add(named(name, norm(name) ? "norm" : "layer"), `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
 
     function add(title, what, lines, options) {
       const drawing = svg("svg", { class: "plot curves", role: "img", "data-curve": what });
@@ -90,7 +90,7 @@ const curves = (() => {
   }
 
   // A layer that has its place among the others as its name.
-  const named = (name) => (/^\d+$/.test(name) ? `layer ${name}` : name);
+  const named = (name, kind = "layer") => (/^\d+$/.test(name) ? `${kind} ${name}` : name);
 
   return { create, named };
 })();

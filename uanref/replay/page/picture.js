@@ -23,8 +23,9 @@ const picture = (() => {
     // film: moment.film; frame: one of its frames; layer: whose channel it is.
     function draw(film, frame, layer, told) {
       const width = Math.max(260, place.clientWidth || 400);
-      const on = plot.axis({ domain: film.domain, width, left: 30, many: width < 420 ? 7 : 10 });
       const round = Number((film.density[1] / 1.1).toPrecision(1));
+      const left = Math.max(30, 10 + 7 * dom.tick(round).length);
+      const on = plot.axis({ domain: film.domain, width, left, many: width < 420 ? 7 : 10 });
       const densities = on.panel(20, first, film.density, "Activations and densities", [0, round]);
       const all = [...densities.parts, ...on.bars(seen(frame.bars, film.domain), densities.up), ...on.rug(frame.samples, densities.up)];
       let below = 20 + first + 36;

@@ -21,7 +21,7 @@ const replay = (() => {
   const layers = [...new Set(runs.flatMap((run) => run.layers.map((layer) => layer.name)))];
   const layerOf = (run) => run.layers.find((layer) => layer.name === layers[byId("layer").selectedIndex]) ?? null;
   const kinds = (name) => [...new Set(runs.flatMap((run) => run.layers.filter((layer) => layer.name === name).map((layer) => layer.kind)))].join(" | ");
-  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, `${named(name)}: ${kinds(name)}`)));
+  byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, `${name}: ${kinds(name)}`)));
 
   function offerChannels() {
     const found = [...new Set(runs.flatMap((run) => layerOf(run)?.channels ?? []))];
