@@ -192,23 +192,25 @@ def test_a_moment_leads_into_its_derivation(page: Page, run: int, name: str) -> 
 def test_the_frame_of_a_derivation_is_all_there_is_and_keys_lead_into_it_and_out(page: Page) -> None:
     from selenium.webdriver import Keys
 
-    def focused() -> str:
-        return page.script("return document.activeElement.tagName")
+    def focused() -> bool:
+        return bool(page.script("return document.activeElement.tagName === 'IFRAME'"))
 
     page.open(BN, UAN)
     page.script("replay.time.play()")
     page.script("document.querySelector('.run.run2 .step-through').focus()")
     page.press(Keys.ENTER)
-    page.until(
-        lambda: page.script("return document.activeElement.tagName") == "IFRAME", "the focus goes into the frame"
-    )
+    page.until(focused, "the focus goes into the frame")
     assert page.one("#play").get_attribute("aria-pressed") == "false"
-    assert page.script("const box = document.querySelector('iframe').getBoundingClientRect(); "
-                       "return [box.right, document.documentElement.clientWidth, innerWidth]") == [1366] * 3  # fmt: skip
+    wide = page.script(
+        "return [document.querySelector('iframe').getBoundingClientRect().right, document.documentElement.clientWidth]"
+    )
+    assert wide == [1366, 1366], "no bar of the page beneath stands beside the frame"
     page.driver.switch_to.frame(page.one("#derivation iframe"))
     assert not page.one("#link").is_displayed(), "what stands in a frame has no address to copy"
-    cut = page.script("return [...document.querySelectorAll('button')].filter((e) => e.offsetParent && "
-                      "!e.closest('main') && e.getBoundingClientRect().right > innerWidth).map((e) => e.textContent)")  # fmt: skip
+    cut = page.script(
+        "return [...document.querySelectorAll('button')].filter((e) => e.offsetParent && !e.closest('main') && "
+        "e.getBoundingClientRect().right > innerWidth).map((e) => e.textContent)"
+    )
     assert cut == []
     before = page.script("return explorer.state.current")
     page.press(Keys.ARROW_RIGHT)
@@ -218,16 +220,25 @@ def test_the_frame_of_a_derivation_is_all_there_is_and_keys_lead_into_it_and_out
     page.until(lambda: not page.one("#derivation").is_displayed(), "Escape leads back")
     assert page.script("return document.activeElement.className") == "step-through"
     page.press(Keys.ENTER)
-    page.until(
-        lambda: page.script("return document.activeElement.tagName") == "IFRAME", "the focus goes into the frame"
-    )
+    page.until(focused, "the focus goes into the frame")
     page.script("document.querySelector('#derivation button').focus()")
     page.press(Keys.ENTER)
     page.until(lambda: not page.one("#derivation").is_displayed(), "and so does the button")
 
 
+def test_a_network_without_norms_stands_beside_one_with_them(page: Page) -> None:
+    bare = dataclasses.replace(toy.recording("none", moments=MOMENTS), layers=())
+    page.open(bare, UAN)
+    page.script("replay.time.go(6)")
+    assert "no norm layer" in page.one(".run.run1 .why").text
+    assert not page.one(".run.run1 .step-through").is_displayed()
+    assert len(page.all(".run.run2 .plot path.total")) == 2
+    shown = [float(part.text.replace("−", "-")) for part in page.all("#curves > figure:first-child .readout b")]
+    np.testing.assert_allclose(shown, [bare.loss[6], UAN.loss[6]], rtol=1e-3)
+
+
 @pytest.mark.parametrize(("kind", "told"), [
-    ("UAN", "trained for the loss"), ("UAN (EM)", "EM moves this mixture"), ("MixtureNorm", "fitted to the batch by EM"),
+    ("UAN", "trained for the loss"), ("UAN (EM)", "EM moves this mixture"), ("MixtureNorm", "fitted to the batch"),
 ])  # fmt: skip
 def test_what_is_said_of_a_mixture_depends_on_what_moves_it(page: Page, kind: str, told: str) -> None:
     page.open(toy.recording("uan", moments=MOMENTS, layers=(dataclasses.replace(UAN.layers[0], kind=kind),)))

@@ -206,6 +206,44 @@ def test_the_derivation_of_a_mixture_computes_what_the_layer_did(changes: dict[s
     np.testing.assert_allclose(y, norm.forward(given["x"].astype(np.float32)), rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bn", {}),
+        ("mn", {"posterior": "channel"}),
+        ("uan", {}),
+        ("uan", {"update": "em"}),
+        ("uan", {"prior": "shared"}),
+        ("uan", {"rescale": False}),
+        ("uan-learned", {}),
+    ],
+)
+def test_what_was_recorded_of_a_layer_gives_its_output_again(name: str, options: dict[str, Any]) -> None:
+    """From a layer's forward pass through the recording into the derivation: a batch of eight is its own samples."""
+    from uanref.layers import passes
+    from uanref.models import make_norm
+    from uanref.training import looking, recorded
+
+    rng = np.random.default_rng(3)
+    norm = make_norm(name, 2, rng=rng, options=options)
+    assert norm is not None
+    for parameter in norm.parameters().values():
+        parameter.value[...] += rng.normal(0, 0.3, parameter.value.shape)
+    (place,) = [dataclasses.replace(each, name="1") for each in looking.places(norm)]
+    x = (3 + 2 * rng.normal(size=(8, 2))).astype(np.float32)
+    looks = looking.Looks([place], 2)
+    with passes.watching(looks):
+        y = norm.forward(x)
+    layer = recorded.stacked(place, [0, 1], recorded.of_looks(place, [recorded.on_host(looks.taken["1"])]))
+    derivation = moments.derivation_of(layer)
+    assert derivation is not None
+    assert layer.kind == ("UAN (EM)" if options.get("update") == "em" else type(norm).__name__)
+    for c in range(2):
+        np.testing.assert_array_equal(layer.samples[0, :, c], x[:, c])
+        traced = find(derivation).trace(moments.inputs(layer, 0, c))["y"].value
+        np.testing.assert_allclose(traced[:, 0], y[:, c], rtol=1e-4, atol=1e-5)
+
+
 def test_a_layer_that_does_not_divide_by_the_root_of_k_gets_it_back_through_gamma() -> None:
     scaled, plain = toy.layer("1", "UAN"), toy.layer("1", "UAN", rescale=False)
     of = {id(layer): find("uan").trace(moments.inputs(layer, 3, 0))["y"].value for layer in (scaled, plain)}
@@ -272,5 +310,6 @@ def test_a_run_without_a_norm_layer_has_nothing_to_show() -> None:
     bare = dataclasses.replace(toy.recording("none"), layers=())
     with pytest.raises(ValueError, match="no norm layer"):
         replay.page([bare])
+    assert [len(run["layers"]) for run in embedded(replay.page([bare, toy.recording("uan")]), "data")["runs"]] == [0, 2]
     with pytest.raises(ValueError, match="one run or two"):
         replay.page([])

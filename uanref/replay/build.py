@@ -43,13 +43,13 @@ def page(recordings: Sequence[Recording]) -> str:
         recordings: to be shown, from the left to the right.
 
     Raises:
-        ValueError: no recordings, more than two, or one without a norm layer.
+        ValueError: no recordings, more than two, or none with a norm layer.
     """
     if not 1 <= len(recordings) <= 2:
         raise ValueError(f"a replay shows one run or two side by side, got {len(recordings)}")
-    for one in recordings:
-        if not one.layers:
-            raise ValueError(f"the run {one.norm}:{one.seed} has no norm layer to watch: choose another with --runs")
+    if not any(one.layers for one in recordings):
+        one = recordings[0]
+        raise ValueError(f"the run {one.norm}:{one.seed} has no norm layer to watch: choose another with --runs")
     pages = jumps(recordings)
     carried = pages.packed()
     data = replay_data(recordings, LARGEST - len(carried) - OURS)

@@ -78,7 +78,8 @@ const replay = (() => {
       stepping.hidden = !view?.layer.page;
       place.hidden = !view;
       why.hidden = Boolean(view) && !picture.why(view.layer);
-      why.textContent = view ? picture.why(view.layer) : "This run has no such layer or channel.";
+      why.textContent = view ? picture.why(view.layer)
+        : run.layers.length ? "This run has no such layer or channel." : "This network has no norm layer: see its curves.";
       const over = time.over(run);
       stopped.hidden = !run.stopped || (!over && t < run.steps.length - 1);
       stopped.textContent = `This run stopped: ${run.stopped}. Its last recorded moment, step ${run.steps[run.steps.length - 1]}, stays.`;
