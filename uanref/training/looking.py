@@ -132,7 +132,14 @@ class Looks(passes.Watch):
         self._names = {key: [place.name] for key, place in self._places.items()}
         self._passes, self._calls, self._running = {}, {}, set()
 
+    def _before(self, layer: object, which: str, given: Any) -> None:
+        if self._places[id(layer)].mode == "own":  # it may compute in place
+            self._look(layer, which, given)
+
     def _note(self, layer: object, which: str, given: Any, result: Any) -> None:
+        self._look(layer, which, given)  # what it used is known by now
+
+    def _look(self, layer: object, which: str, given: Any) -> None:
         place = self._places[id(layer)]
         if which != "forward" or place.name in self.taken or self.trouble:
             return
@@ -148,7 +155,7 @@ def look(place: Place, x: Array, which: slice) -> dict[str, Array]:
     """Return copies of what a norm layer has just seen and used; nothing waits for a device.
 
     Args:
-        place: the layer, right after its forward pass in train mode.
+        place: the layer, right after its forward pass in train mode; the reader's own, right before.
         x: what it was given, ``(N, C, ...)``.
         which: of its channels.
 
