@@ -46,6 +46,8 @@ def surrounded(method: Callable[..., Any]) -> Callable[..., Any]:
             if not watches:
                 return method(self, *args, **kwargs)
             mine = [(watch, watch._state()) for watch in watches if watch._enter(self)]
+            if not mine:
+                return method(self, *args, **kwargs)
             given = next(iter((*args, *kwargs.values())), None)  # backward(dy) or backward(dy=dy)
             try:
                 for watch, _ in mine:
