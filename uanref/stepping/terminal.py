@@ -50,7 +50,7 @@ class Screen:
         self.walk, self.console = walk, console
         self._keyboard = Keyboard()
         self._read_key = read_key or self._keyboard.read
-        self._ask = ask or (lambda question: self._keyboard.line(console.input, question))
+        self._ask = ask or (lambda question: self._keyboard.line(lambda told: console.input(Text(told)), question))
         self._came_with = walk.mistake
         self._ahead: list[str] = []  # keys that came with the present one
         self._question = ""
