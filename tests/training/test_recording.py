@@ -23,6 +23,7 @@ def layer(moments=3, channels=2, components=3, mode="batch", mixture=True, **cha
     own |= {"moment_mean", "moment_variance"} if mixture and mode == "batch" else set()
     tables = ("low", "high", "mean", "variance", "gamma", "beta")
     arrays = {name: drawn(moments, channels) for name in tables}
+    arrays["high"] += arrays["low"]
     arrays |= {name: drawn(moments, components, channels) for name in own}
     arrays["channels"] = np.arange(0, 3 * channels, 3)
     arrays["counts"] = rng.integers(0, 9, (moments, channels, recording.BINS))
