@@ -372,13 +372,14 @@ def test_an_interrupted_training_goes_on_to_the_same_recording(tmp_path):
     assert same(recorded(halted), recorded(whole), tmp_path)
 
 
-def test_a_recording_that_is_read_again_goes_on_to_the_same(tmp_path):
-    whole = make_trainer(epochs=4)
+@pytest.mark.parametrize("moments", [60, 5])
+def test_a_recording_that_is_read_again_goes_on_to_the_same(moments, tmp_path):
+    whole = make_trainer(epochs=4, moments=moments)
     whole.fit(2)
     recording.write(tmp_path / "half.npz", recorded(whole))
     half = recording.read(tmp_path / "half.npz")
 
-    again = make_trainer(epochs=4)
+    again = make_trainer(epochs=4, moments=moments)
     again.recorder, kept = None, again.recorder
     again.fit(2)
     again.history.epochs[:] = half.epochs  # as a checkpoint has them, seconds included

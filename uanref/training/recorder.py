@@ -93,8 +93,9 @@ class Recorder:
     def begin(self, step: int) -> None:
         """Start an epoch, whose first step is ``step``: what was taken from there on is of one that was undone."""
         self._taken = {}
-        self._read = {at: read for at, read in self._read.items() if at < step}
-        self._kept = {at: moment for at, moment in self._kept.items() if at < step}
+        if self._latest >= step:
+            self._read = {at: read for at, read in self._read.items() if at < step}
+            self._kept = {at: moment for at, moment in self._kept.items() if at < step}
         self._latest = max((*self._read, *self._kept), default=-1)
 
     @contextlib.contextmanager
@@ -118,6 +119,8 @@ class Recorder:
             parameters: the trained ones by their names, in the order of the steps' numbers.
         """
         try:
+            if not self._taken:
+                return
             layers = recorded.owners(parameters)
             for step, taken in self._taken.items():
                 numbers = np.asarray(backend.to_host(taken.numbers))
