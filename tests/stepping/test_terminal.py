@@ -13,6 +13,7 @@ from rich.console import Console
 
 from uanref import cli
 from uanref.derivations import DERIVATIONS, find
+from uanref.derivations.mistakes import mistakes
 from uanref.stepping.keys import HELP, ONE_KEY, SENT
 from uanref.stepping.page_data import page_data
 from uanref.stepping.printed import print_walk
@@ -364,3 +365,15 @@ def test_ctrl_z_gives_the_terminal_back_and_takes_it_again(monkeypatch):
             signal.raise_signal(signal.SIGTSTP)
     assert done == ["left", signal.SIGTSTP, "back"] * 2
     assert signal.getsignal(signal.SIGTSTP) == before
+
+
+def test_an_input_is_proven_once_all_parts_of_its_gradient_have_arrived():
+    walk = Walk(find("posterior"))
+    walk.plant(next(m for m in mistakes(walk.derivation) if m.id == "prior_logits <- log_prior: sign flipped"))
+    screen = Screen(walk, console(80, 24))
+    walk.go("log_prior", "backward")
+    shown = printed(screen)
+    assert "1 of 1 part has arrived" in shown
+    assert "✗ the numerical gradient differs" in shown
+    walk.plant(None)
+    assert printed(screen).count("✓ the numerical gradient agrees") == 2
