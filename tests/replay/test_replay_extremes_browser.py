@@ -101,3 +101,17 @@ def test_many_layers_do_not_make_the_curves_longer_than_the_screen(page: Page) -
     box = page.one("#curves").rect
     assert box["y"] + box["height"] <= 768
     assert page.script("const e = document.querySelector('#curves'); return e.scrollHeight > 2 * e.clientHeight")
+
+
+def test_numbers_at_an_axis_keep_apart_however_long_they_are(page: Page) -> None:
+    page.open(*(toy.recording(n, moments=MOMENTS, layers=(times(BN.layers[0], 20_000.0),)) for n in ("bn", "uan")))
+    between = page.script(
+        "return [...document.querySelectorAll('.run1 svg.plot text[text-anchor=middle]')]"
+        ".map((e) => e.getBoundingClientRect()).map((b) => [b.top, b.left, b.right])"
+    )
+    rows: dict[float, list[tuple[float, float]]] = {}
+    for top, left, right in between:
+        rows.setdefault(round(top), []).append((left, right))
+    assert max(map(len, rows.values())) >= 2
+    for row in rows.values():
+        assert all(first[1] < second[0] for first, second in zip(row, row[1:], strict=False)), row

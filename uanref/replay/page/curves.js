@@ -70,7 +70,7 @@ const curves = (() => {
       marks.forEach((move) => move());
       for (const { drawing, readout, lines, title, options } of shown) {
         const now = lines.map(({ ys }, i) => ys[time.momentOf(runs[i])]);
-        readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : (options.into ? tick(Number(y.toPrecision(2))) : number(y))), " "]));
+        readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : (options.into ? brief(y) : number(y))), " "]));
         drawing.setAttribute("aria-label", `${title}, step ${time.step}: ` +
           now.map((y, i) => `${runs[i].title}: ${y === undefined ? "none" : number(y)}`).join("; "));
       }
@@ -88,6 +88,8 @@ const curves = (() => {
       return { log: true, range: [Math.floor(Math.log10(least)), Math.max(Math.ceil(Math.log10(most)), Math.floor(Math.log10(least)) + 1)] };
     return { log: false, range: [options.least ?? 0, Number(most.toPrecision(2))] };
   }
+
+  const brief = (y) => (y >= 1e4 || (y > 0 && y < 1e-3) ? y.toExponential(0).replace("+", "").replace("-", "−") : tick(Number(y.toPrecision(2))));
 
   // A layer that has its place among the others as its name.
   const named = (name, kind = "layer") => (/^\d+$/.test(name) ? `${kind} ${name}` : name);

@@ -15,6 +15,7 @@ const plot = (() => {
   function axis({ domain, width, left = LEFT, right = RIGHT, format = tick, many = 10 }) {
     const [low, high] = domain;
     const inner = width - left - right;
+    const widest = Math.max(...[low, high].map((x) => tick(Number(x.toPrecision(2))).length)); // no number on another
     const at = (x) => left + ((x - low) / (high - low)) * inner;
     const xAt = (pixel) => low + ((pixel - left) / inner) * (high - low);
     // A curve ends where it leaves its panel, and begins again where it comes back.
@@ -35,7 +36,7 @@ const plot = (() => {
         svg("text", { class: "title", x: left, y: top - 7 }, title),
         svg("path", { class: "axis", d: `M${left} ${top}V${top + height}H${width - right}` }),
         ...ticks.map((y) => svg("text", { x: left - 4, y: up(y) + 4, "text-anchor": "end" }, format(y))),
-        ...marks(domain, many).flatMap((x) => [
+        ...marks(domain, Math.min(many, Math.max(2, Math.floor(inner / (9 * widest))))).flatMap((x) => [
           svg("path", { class: "axis", d: `M${at(x)} ${top + height}v4` }),
           xLabels && svg("text", { x: at(x), y: top + height + 15, "text-anchor": "middle" }, tick(x)),
         ]).filter(Boolean),
