@@ -245,6 +245,7 @@ def test_what_is_said_of_a_mixture_depends_on_what_moves_it(page: Page, kind: st
     assert told in page.one("#honest").text
     assert len(page.all("#honest p")) == 1
     page.one(".step-through").click()
+    page.until(page.one("#derivation p").is_displayed, "the pages are unpacked")
     assert ("EM moves" in page.one("#derivation p").text) == (kind != "UAN")
     page.script("document.querySelector('#derivation').close()")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -114,4 +115,4 @@ def test_numbers_at_an_axis_keep_apart_however_long_they_are(page: Page) -> None
         rows.setdefault(round(top), []).append((left, right))
     assert max(map(len, rows.values())) >= 2
     for row in rows.values():
-        assert all(first[1] < second[0] for first, second in zip(row, row[1:], strict=False)), row
+        assert all(first[1] < second[0] for first, second in itertools.pairwise(row)), row

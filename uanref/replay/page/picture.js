@@ -4,7 +4,7 @@
 
 const picture = (() => {
   const { el, svg, number } = dom;
-  const HEIGHTS = { full: [196, 60, 130], short: [138, 44, 84] };
+  const HEIGHTS = { full: [196, 60, 130], short: [162, 52, 108] };
   const MODES = {
     sample: "Each image is normalized by itself here, so y is no function of this channel's x alone.",
     joint: "One posterior serves all channels here, so y is no function of this channel's x alone.",
