@@ -47,6 +47,35 @@ def test_an_unknown_name_is_refused():
         text(ref("nowhere"), BATCH_NORM)
 
 
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=[derivation.name for derivation in DERIVATIONS])
+def test_every_equation_names_what_it_uses(derivation: Derivation):
+    for step in derivation.steps:
+        line = equation(step, derivation)
+        assert line.startswith(symbol(step) + " = ")
+        for name in step.inputs:
+            assert symbol(derivation.node(name)) in line
+        for name in step.backward:
+            back = local_equation(step, name, derivation)
+            assert back.startswith(f"d{symbol(derivation.node(name))} += ")
+            assert f"d{symbol(step)}" in back
+            assert not re.search(r"[\\{}]", back), "LaTeX is left over"
+
+
+def test_symbols_of_one_derivation_differ():
+    for derivation in DERIVATIONS:
+        symbols = [symbol(node) for node in derivation.nodes]
+        assert len(set(symbols)) == len(symbols), derivation.name
+
+
+def test_mathml_has_the_sign_of_addition_to():
+    step = find("bn").node("centred")
+    assert isinstance(step, Step)
+    made = mathml(step.backward["mu"].equation)
+    assert made.startswith("<math")
+    assert "<mo>+=</mo>" in made
+    assert "mathrel" not in made
+
+
 def latex_of(derivation: Derivation) -> list[str]:
     equations = [node.symbol for node in derivation.nodes]
     for step in derivation.steps:

@@ -7,7 +7,6 @@ import re
 
 from latex2mathml.converter import convert
 
-
 ACCENTS = {
     "&#x0005E;": "&#x002C6;",  # hat: the circumflex, for ^ is as large as a letter
     "&#x0007E;": "&#x002DC;",  # tilde
