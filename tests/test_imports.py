@@ -18,7 +18,7 @@ PACKAGE = Path(uanref.__file__).parent
 LEVELS = (
     {"__main__"},
     {"cli"},
-    {"experiments", "verify", "bench", "stepping", "plots", "docs"},
+    {"experiments", "verify", "bench", "stepping", "replay", "plots", "docs"},
     {"training", "models", "data", "gradcheck", "factories", "own_code", "own_sending", "torch_state"},
     {"losses", "loss_checks", "norms", "neighbours", "layers", "optimizers", "derivations"},
     {"kernels"},
@@ -39,6 +39,7 @@ ASIDE = {
     "own_sending": {"own_code", "factories"},
     "bench": {"verify", "plots"},
     "experiments": {"plots", "bench"},
+    "replay": {"stepping", "experiments"},
     "npz": {"files", "backend"},
     "machine": {"backend", "diagnosis"},
     "files": {"reasons"},

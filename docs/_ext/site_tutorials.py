@@ -71,7 +71,7 @@ class TutorialList(SphinxDirective):
             text = "".join(notebook["cells"][0]["source"])
             title = re.search(r"^# (.*)$", text, re.MULTILINE)[1]
             learn = re.search(r"\*\*You will learn\*\* (.*?)\s*(?=\*\*You need\*\*)", text, re.DOTALL)[1]
-            learn = " ".join(learn.split())
+            learn = re.sub(r"\]\((\d\d\w*_\w+)\.md\b", r"](tutorials/\1.ipynb", " ".join(learn.split()))
             lines.append(f"- **[{title}](tutorials/{path.name})**, {minutes(notebook)} min: {learn}")
         return parsed(self, lines)
 

@@ -9,7 +9,8 @@ Modules that take long to import are imported inside the commands that need them
 """
 
 # Each of them adds its command to the app; in this order they are listed.
-from uanref.cli import compare, experiment, report, train, evaluate, check, bench, info, step, explore, vectors, docs  # isort: skip
+from uanref.cli import compare, experiment, report, replay, train, evaluate, check, bench, info  # isort: skip
+from uanref.cli import step, explore, vectors, docs  # isort: skip
 from uanref.cli.app import app
 from uanref.cli.entry import main
 
@@ -24,6 +25,7 @@ __all__ = [
     "explore",
     "info",
     "main",
+    "replay",
     "report",
     "step",
     "train",

@@ -24,7 +24,7 @@ def step(
     plain: Annotated[bool, typer.Option("--plain", help="print the whole walk; so without a terminal, too")] = False,
     whole: Annotated[bool, typer.Option("--whole", help="with --plain: print large arrays whole")] = False,
 ) -> None:
-    """Walk through a derivation: forward step by step, the loss, and back.
+    """Walk through a derivation, forward to the loss and back.
 
     Formula, shape, numbers, gradient and numerical proof of each; edit a number or plant a mistake and watch.
     The key ? shows all keys.

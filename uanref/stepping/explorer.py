@@ -27,7 +27,7 @@ from uanref.stepping.policy import policy
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
 
-STYLES = ("page.css", "explain.css", "class.css")
+STYLES = ("page.css", "explain.css", "mixture.css", "class.css")
 
 SCRIPTS = (
     "primitives.js",
@@ -50,6 +50,8 @@ SCRIPTS = (
     "fragment.js",
     "state.js",
     "collapse.js",
+    "plot.js",
+    "channel.js",
     "mixture.js",
     "nodes.js",
     "tabs.js",

@@ -11,6 +11,7 @@ from uanref.derivations.expressions import Expression, exp, ref
 from uanref.derivations.mistakes import mistakes
 from uanref.stepping.export import exported
 from uanref.stepping.markup import TOLERANCE
+from uanref.stepping.single import single
 from uanref.stepping.unicode import local_equation
 
 # The ways of a value to the loss, where they have names: a way is a list of hops "user" or "user/user's user".
@@ -86,7 +87,8 @@ def mixture(derivation: Derivation) -> dict[str, Any] | None:
     Returns:
         ``prior``, ``variance``, ``density`` (of each component), ``total`` and ``posterior``: expressions of the
         derivation's values; ``transform``: the output's name, or None if the output is no function of x to draw;
-        ``batch``: 90 activations of two groups, a batch to start with.
+        ``single``: one Gaussian beside it (:func:`~uanref.stepping.single.single`); ``batch``: 90 activations of two
+        groups, a batch to start with.
     """
     names = {node.name for node in derivation.nodes}
     of_one_channel = {"log_prior", "spread", "score", "log_total"} <= names
@@ -105,6 +107,7 @@ def mixture(derivation: Derivation) -> dict[str, Any] | None:
     batch = np.concatenate([rng.normal(-1.6, 0.6, 50), rng.normal(1.5, 0.9, 40)])
     return {
         **{name: expression.as_list() for name, expression in drawn.items()},
+        "single": single(),
         "transform": derivation.output.name if derivation.output.axes == ("m", "c") else None,
         "batch": np.round(batch, 3).tolist(),
     }

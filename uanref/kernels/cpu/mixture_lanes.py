@@ -31,7 +31,7 @@ SHARE = 5
 CACHE_LINE = 64
 
 Constant: TypeAlias = list[Array]
-"""A constant per component and channel, laid out for each group of channels: :meth:`Lanes.constants`."""
+"""A constant per component and channel, laid out for each group of channels, from :meth:`Lanes.constants`."""
 
 
 class Block(NamedTuple):
