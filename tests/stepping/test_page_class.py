@@ -660,3 +660,12 @@ def test_where_nothing_goes_back_no_column_is_empty_and_no_loss_is_told(page: Pa
     assert not page.one(".swatch.loss").is_displayed()
     page.tab("about")
     assert "to the loss" not in page.one("#about").text
+
+
+def test_nothing_is_said_of_errors_before_one_is_known(page: Page) -> None:
+    page.open("bn")
+    told = page.script("explorer.state.edit('x', 0, 3); return document.querySelector('#verdict').textContent")
+    assert "12 gradients are still to be proven" in told
+    assert "relative error" not in told
+    page.proven()
+    assert "error of 12 gradients" in page.one("#verdict").text
