@@ -86,6 +86,7 @@ class Recorder:
         self._sizes: dict[str, tuple[int, ...]] = {}  # (E, C) of each layer, fixed by the first moment
         self._channels: dict[str, list[int]] = {}
         self._passed_over = False
+        self._owners: list[str] = []  # the layer of each parameter
         self.trouble = ""
 
     # --- called by the trainer ------------------------------------------------------------------
@@ -121,7 +122,7 @@ class Recorder:
         try:
             if not self._taken:
                 return
-            layers = recorded.owners(parameters)
+            layers = self._owners = self._owners or recorded.owners(parameters)
             for step, taken in self._taken.items():
                 numbers = np.asarray(backend.to_host(taken.numbers))
                 looks = {name: recorded.on_host(parts) for name, parts in taken.looks.taken.items()}

@@ -51,7 +51,8 @@ def text_of(member: Array | None) -> dict[str, Any]:
 
 def cleaned(text: str) -> str:
     """Return a text as a recording may hold it: shorter, without line ends and what else no terminal shows."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
+    text = text[:_LONGEST]
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _shown(field: str, value: Any) -> None:
