@@ -1,8 +1,8 @@
 """Makes ``uanref/stepping/page/math.woff``: of STIX Math the glyphs that the derivations' equations use.
 
-    apt install fonts-stix; pip install fonttools; python tests/support/math_font.py
+    apt install fonts-stix; python tests/support/math_font.py
 
-The font keeps its table of mathematical layout (MATH), which lets a browser place indices, roots and tall brackets.
+fontTools comes with Matplotlib. The font keeps its table of mathematical layout (MATH), which lets a browser place indices, roots and tall brackets.
 Its licence (math.LICENSE.txt) reserves the name STIX Fonts: a subset has to bear another one.
 """
 

@@ -94,13 +94,13 @@ const written = (() => {
     }
 
     // Entry (u, v) of the patch at (p, q) is pixel (p + u, q + v).
-    const pixelOf = (index) => ({ ...index, h: index.p + index.u, w: index.q + index.v });
+    const pixelOf = (index) => ({ ...index, h: index.p + index.u, k: index.q + index.v });
 
     function foldTerms(arg, index) {
       const terms = [];
       for (let u = 0; u < sizes.u; ++u)
         for (let v = 0; v < sizes.v; ++v) {
-          const [p, q] = [index.h - u, index.w - v];
+          const [p, q] = [index.h - u, index.k - v];
           if (p >= 0 && q >= 0 && p < sizes.p && q < sizes.q) terms.push(write(arg, { ...index, u, v, p, q }));
         }
       return terms;
