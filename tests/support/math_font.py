@@ -2,7 +2,8 @@
 
     apt install fonts-stix; python tests/support/math_font.py
 
-fontTools comes with Matplotlib. The font keeps its table of mathematical layout (MATH), which lets a browser place indices, roots and tall brackets.
+fontTools comes with Matplotlib. The font keeps its table of mathematical layout (MATH), which lets a browser place
+indices, roots and tall brackets.
 Its licence (math.LICENSE.txt) reserves the name STIX Fonts: a subset has to bear another one.
 """
 
