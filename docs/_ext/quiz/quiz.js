@@ -94,7 +94,7 @@
       el("div", { class: "row" }, el("label", { for: "code" }, "A code that your teacher knows you by (no name needed)"), code),
       el("div", { class: "row" }, ...RUNS.map((run) => done(run)
         ? el("span", { class: "score", id: `score-${run}` }, `${run}: ${score(run)} of ${data.runs[run].length}`)
-        : el("button", { type: "button", class: "main", id: run, onclick: () => ask(run) }, state.runs[run] ? `Go on: ${run}` : `Start: ${run}`))),
+        : el("button", { type: "button", class: run === RUNS.find((each) => !done(each)) ? "main" : "", id: run, onclick: () => ask(run) }, state.runs[run] ? `Go on: ${run}` : `Start: ${run}`))),
       lasting ? null : el("p", { class: "wrong" }, "This browser keeps nothing for this page: save your answers before you close it."),
       RUNS.some(done) ? el("div", { class: "row" },
         el("button", { type: "button", id: "csv", onclick: () => save("csv") }, "Save answers (CSV)"),
@@ -163,7 +163,7 @@
     const rows = data.runs[after].map((question, i) => el("tr", {},
       el("td", {}, String(i + 1)), mark(before, i), mark(after, i),
       el("td", {}, el("code", {}, rightText(question)), el("div", { class: "small" }, question.why, " ",
-        el("a", { href: `explore/${question.explorer[0]}.html`, target: "_blank", rel: "noopener" }, `explorer: ${question.explorer.join(", ")}`)))));
+        el("a", { href: `explore/${question.explorer[0]}.html#node=${question.explorer[1]}`, target: "_blank", rel: "noopener" }, `explorer: ${question.explorer.join(", ")}`)))));
     return el("section", { id: "results" }, el("h2", {}, "What was learned"),
       el("p", { class: "score", id: "gain" }, `From ${score(before)} to ${score(after)} of ${rows.length}.`),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Answers, scrollable" }, el("table", {},
