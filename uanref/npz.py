@@ -30,6 +30,7 @@ RATIO = 500
 _NUMBERS = re.compile(r"[<>|=]?[fiub]\d{1,2}")
 _LONGEST_HEADER = 10_000
 _PIECE = 1 << 20
+_WORTH = 4096  # bytes: less saves nearly nothing, and to begin with a member costs more than to compress it
 _SMALL = 1 << 26  # bytes that a file may hold whatever its ratio
 _LONGEST_LIST = 4 << 20  # bytes that the archive's list of members may take: some tens of thousands
 
@@ -52,7 +53,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
 
 
 def packed(arrays: Mapping[str, Array]) -> bytes:
-    """Return the bytes of a compressed file, as ``numpy.savez_compressed`` writes it."""
+    """Return the bytes of a file whose larger arrays are compressed, as ``numpy.savez_compressed`` does."""
     stream = io.BytesIO()
     _fill(stream, arrays, compressed=True)
     return stream.getvalue()
@@ -66,11 +67,10 @@ def _fill(stream: BinaryIO, arrays: Mapping[str, Array], compressed: bool = Fals
             """Close nothing: half-written it cannot be closed, and would say so on standard error."""
 
     try:
-        # Level 1: floating point numbers hardly get smaller with more.
-        with Archive(
-            stream, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED, compresslevel=1
-        ) as archive:
+        with Archive(stream, "w", compresslevel=1) as archive:  # floating point numbers hardly get smaller with more
             for name, array in arrays.items():
+                worth = compressed and array.nbytes >= _WORTH
+                archive.compression = zipfile.ZIP_DEFLATED if worth else zipfile.ZIP_STORED
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
     except BaseException as error:  # Ctrl-C as well

@@ -158,13 +158,13 @@ def test_large_arguments_do_not_overflow():
 IMAGES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 
 
-@given(SEEDS, IMAGES, st.permutations(["n", "i", "h", "w"]))
+@given(SEEDS, IMAGES, st.permutations(["n", "i", "h", "k"]))
 def test_patches_are_windows_of_the_image(seed, lengths, order):
     u, v, p, q = lengths
     h, w = p + u - 1, q + v - 1
     image = draw(seed, 2, 3, h, w)
-    turned = Named(tuple(order), np.einsum(f"nihw->{''.join(order)}", image))
-    sizes = {"n": 2, "i": 3, "h": h, "w": w, "u": u, "v": v, "p": p, "q": q}
+    turned = Named(tuple(order), np.einsum(f"nihk->{''.join(order)}", image))
+    sizes = {"n": 2, "i": 3, "h": h, "k": w, "u": u, "v": v, "p": p, "q": q}
     made = evaluate(patches(a), {"a": turned}, sizes)
     assert set(made.axes) == set("niuvpq")
     x = made.along(("n", "i", "u", "v", "p", "q"))
@@ -178,13 +178,13 @@ def test_patches_are_windows_of_the_image(seed, lengths, order):
 def test_fold_is_the_transpose_of_patches(seed, lengths, order):
     """``<fold(e), x> = <e, patches(x)>`` for every e and x."""
     u, v, p, q = lengths
-    sizes = {"n": 2, "i": 2, "h": p + u - 1, "w": q + v - 1, "u": u, "v": v, "p": p, "q": q}
-    x, e = draw(seed, 2, 2, sizes["h"], sizes["w"]), draw(seed + 1, 2, 2, u, v, p, q)
+    sizes = {"n": 2, "i": 2, "h": p + u - 1, "k": q + v - 1, "u": u, "v": v, "p": p, "q": q}
+    x, e = draw(seed, 2, 2, sizes["h"], sizes["k"]), draw(seed + 1, 2, 2, u, v, p, q)
     turned = Named(tuple(order), np.einsum(f"niuvpq->{''.join(order)}", e))
     folded = evaluate(fold(a), {"a": turned}, sizes)
-    assert set(folded.axes) == set("nihw")
-    columns = evaluate(patches(a), {"a": Named(("n", "i", "h", "w"), x)}, sizes).along(tuple("niuvpq"))
-    np.testing.assert_allclose((folded.along(tuple("nihw")) * x).sum(), (columns * e).sum(), rtol=1e-12, atol=1e-12)
+    assert set(folded.axes) == set("nihk")
+    columns = evaluate(patches(a), {"a": Named(("n", "i", "h", "k"), x)}, sizes).along(tuple("niuvpq"))
+    np.testing.assert_allclose((folded.along(tuple("nihk")) * x).sum(), (columns * e).sum(), rtol=1e-12, atol=1e-12)
 
 
 def test_leaves():

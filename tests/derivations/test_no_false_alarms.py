@@ -27,8 +27,8 @@ def drawn(number: int, of: Derivation | None = None) -> tuple[Derivation, dict[s
     derivation = PROVEN[number % len(PROVEN)] if of is None else of
     while True:
         sizes = {axis: int(rng.choice(LENGTHS, p=OFTEN)) for axis in derivation.sizes}
-        for image, kernel in (("h", "u"), ("w", "v")):
-            if image in sizes:
+        for image, kernel in (("h", "u"), ("k", "v")):
+            if kernel in sizes:
                 sizes[kernel] = min(sizes[kernel], sizes[image])
         lengths = derivation.with_derived_sizes(sizes)
         if all(math.prod(lengths[axis] for axis in node.axes) <= MOST for node in derivation.nodes):

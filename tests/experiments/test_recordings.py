@@ -210,3 +210,46 @@ def test_damaged_recordings_are_told_where_others_are_left(capsys, tmp_path):
 
 def test_a_run_is_compared_without_its_recording():
     assert "recording" not in repr(Run("bn", 0.1, 0, 0.5, 3, None, {}, recording=b"x"))
+
+
+def test_what_compare_did_not_record_is_told_at_its_end(capsys, monkeypatch):
+    def failing(self, *arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(Recorder, "recording", failing)
+    options = ["--norms", "bn", "--seeds", "2", "--epochs", "1"]
+    code, err = run(capsys, *COMPARE, *options, "--out", "out")
+    assert code == 0
+    told = " ".join(err.split())
+    assert "bn, lr 0.01, seed 0: nothing is recorded (MemoryError" in told
+    assert "; 1 more likewise" in told
+
+
+def test_a_checkpoint_under_a_recordings_name_stays(capsys):
+    run(capsys, *TRAIN, "--epochs", "1", "--save", "net-replay.npz")
+    before = Path("net-replay.npz").read_bytes()
+    code, err = run(capsys, *TRAIN, "--epochs", "2", "--save", "net.npz")
+    assert code == 0
+    assert err.count("net-replay.npz is a checkpoint and stays: there is no replay of this training") == 1
+    assert Path("net-replay.npz").read_bytes() == before
+
+
+def test_the_recording_of_an_earlier_training_does_not_pass_for_that_of_a_new_one(capsys, monkeypatch):
+    run(capsys, *TRAIN, "--epochs", "1", "--save", "net.npz")
+    monkeypatch.setattr(Recorder, "recording", lambda self, *arguments, **options: None)
+    assert run(capsys, *TRAIN, "--epochs", "2", "--save", "net.npz", "--seed", "1")[0] == 0
+    assert not Path("net-replay.npz").exists()
+
+
+def test_a_recording_that_goes_on_survives_a_full_disk(capsys, monkeypatch):
+    run(capsys, *TRAIN, "--epochs", "1", "--save", "net.npz", "--schedule", "constant")
+    before = Path("net-replay.npz").read_bytes()
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    code, err = run(capsys, "train", "--resume", "net.npz", "--epochs", "2", "--save", "net.npz", "--quiet")
+    assert code == 0
+    assert "net-replay.npz cannot be written (No space left on device)" in " ".join(err.split())
+    assert Path("net-replay.npz").read_bytes() == before

@@ -89,7 +89,7 @@ def test_too_large_a_walk_is_told():
         ("bn", {"m": 10**30}, r"the value x would have shape \(10{30}, 2\), more than"),
         (
             "conv",
-            {"n": 1, "i": 1, "h": 30, "w": 30, "u": 15, "v": 15},
+            {"n": 1, "i": 1, "h": 30, "k": 30, "u": 15, "v": 15},
             r"columns would have shape \(1, 1, 15, 15, 16, 16",
         ),
     ],

@@ -17,7 +17,7 @@ from uanref.derivations.primitives import ELEMENTWISE, LEAVES, PRIMITIVES, Named
 from uanref.stepping.export import exported
 from uanref.stepping.page_data import WAYS
 
-SIZES = {"m": 4, "c": 3, "k": 2, "n": 2, "h": 4, "w": 5, "u": 2, "v": 3, "p": 3, "q": 3}
+SIZES = {"m": 4, "c": 3, "k": 5, "n": 2, "h": 4, "u": 2, "v": 3, "p": 3, "q": 3}
 NAMES = [derivation.name for derivation in DERIVATIONS]
 PER_PRIMITIVE = 12
 
@@ -80,7 +80,7 @@ def drawn(op: str, rng: np.random.Generator) -> tuple[Expression, dict[str, Name
     if op == "count":
         return Expression("count", (), tuple(rng.permutation(["m", "c", "k"])[: rng.integers(1, 4)])), {}
     if op == "patches":
-        return Expression(op, (ref("a"),)), {"a": value(rng, tuple(rng.permutation(["n", "h", "w"])))}
+        return Expression(op, (ref("a"),)), {"a": value(rng, tuple(rng.permutation(["n", "h", "k"])))}
     if op == "fold":
         axes = tuple(rng.permutation(["n", "u", "v", "p", "q"]))
         missing = rng.choice(["", "n", "u", "p"])  # a value without an axis is the same all along it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 from collections.abc import Sequence
 
 import pytest
@@ -12,10 +13,12 @@ from rich.console import Console
 
 from uanref import cli
 from uanref.derivations import DERIVATIONS, find
+from uanref.derivations.mistakes import mistakes
 from uanref.stepping.keys import HELP, ONE_KEY, SENT
 from uanref.stepping.page_data import page_data
 from uanref.stepping.printed import print_walk
 from uanref.stepping.show import WHOLE
+from uanref.stepping.suspend import on_suspend
 from uanref.stepping.terminal import Screen
 from uanref.stepping.unicode import equation, local_equation, symbol
 from uanref.stepping.walk import Walk
@@ -329,3 +332,48 @@ def test_every_node_fits_every_screen(size):
         assert len(lines) <= size[1]
         assert all(cell_len(line) <= size[0] for line in lines)
         screen.press("n")
+
+
+@pytest.mark.parametrize("key", ["e", "i", "m"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (EOFError(), "nothing is changed"),
+        (KeyboardInterrupt(), "nothing is changed"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "no text in the encoding"),
+    ],
+    ids=["ctrl-d", "ctrl-c", "no text"],
+)
+def test_no_answer_changes_nothing(key, error, told):
+    def ask(question):
+        raise error
+
+    screen = Screen(Walk(find("bn")), console(), ask=ask)
+    screen.press("n")
+    assert screen.press(key)
+    assert told in screen.message
+    assert (screen.walk.edits(), screen.walk.mistake, screen.walk.at) == (0, None, 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGTSTP"), reason="no Ctrl-Z here")
+def test_ctrl_z_gives_the_terminal_back_and_takes_it_again(monkeypatch):
+    done = []
+    monkeypatch.setattr("uanref.stepping.suspend.os.kill", lambda process, number: done.append(number))
+    before = signal.getsignal(signal.SIGTSTP)
+    with on_suspend(lambda: done.append("left"), lambda: done.append("back")):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTSTP)
+    assert done == ["left", signal.SIGTSTP, "back"] * 2
+    assert signal.getsignal(signal.SIGTSTP) == before
+
+
+def test_an_input_is_proven_once_all_parts_of_its_gradient_have_arrived():
+    walk = Walk(find("posterior"))
+    walk.plant(next(m for m in mistakes(walk.derivation) if m.id == "prior_logits <- log_prior: sign flipped"))
+    screen = Screen(walk, console(80, 24))
+    walk.go("log_prior", "backward")
+    shown = printed(screen)
+    assert "1 of 1 part has arrived" in shown
+    assert "✗ the numerical gradient differs" in shown
+    walk.plant(None)
+    assert printed(screen).count("✓ the numerical gradient agrees") == 2

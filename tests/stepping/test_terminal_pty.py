@@ -91,7 +91,7 @@ def test_a_walk_key_by_key(terminal):
     walk.send("?")
     walk.wait_for("any key goes back")
     walk.send("n")
-    walk.wait_for("19 of 19")
+    assert "19 of 19" in walk.wait_for("q leave")  # to the end, so that what comes next is of the new size
 
     # the window grows while the walk waits for a key
     walk.resize(40, 120)
@@ -143,3 +143,33 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(terminal):
     os.killpg(walk.process.pid, signal.SIGINT)
     assert walk.process.wait(20) == 130
     assert termios.tcgetattr(walk.near) == before
+
+
+def test_the_rest_of_a_key_may_come_later(terminal):
+    walk = terminal("bn")
+    walk.wait_for("? help")
+    walk.send("\x1b")  # Escape alone leaves
+    time.sleep(0.005)
+    walk.send("[")
+    time.sleep(0.005)
+    walk.send("C")
+    walk.wait_for("2 of 19")
+    os.write(walk.near, b"\xc3")
+    time.sleep(0.005)
+    os.write(walk.near, b"\xa9")
+    walk.wait_for("no such key: 'é'")
+
+
+def test_a_pasted_edit_is_one_and_no_bad_answer_ends_the_walk(terminal):
+    walk = terminal("bn")
+    walk.wait_for("? help")
+    walk.send("ex 0 0 = 2.5\r")
+    walk.wait_for("-> 2.5; L:")
+    walk.send("e[/b]")  # no markup
+    walk.wait_for("): [/b]")
+    walk.send("\x04", line=True)
+    walk.wait_for("nothing is changed")
+    walk.send("i")
+    walk.wait_for("or a step")
+    os.write(walk.near, b"\xff\n")
+    walk.wait_for("no text in the encoding")

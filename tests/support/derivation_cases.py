@@ -34,7 +34,7 @@ def examples(draw: st.DrawFn, derivation: Derivation) -> tuple[Inputs, int]:
     """Inputs of drawn sizes, and the seed that they and the upstream gradient come from."""
     least, most = LEAST.get(derivation.name, {}), MOST.get(derivation.name, {})
     sizes = {axis: draw(st.integers(least.get(axis, 1), most.get(axis, 4))) for axis in derivation.sizes}
-    for image, kernel in (("h", "u"), ("w", "v")):
+    for image, kernel in (("h", "u"), ("k", "v")):
         if image in sizes and kernel in sizes:
             sizes[kernel] = min(sizes[kernel], sizes[image])
     seed = draw(st.integers(0, 2**16))

@@ -252,6 +252,26 @@ def test_of_a_norm_of_the_readers_own_activations_are_recorded():
     assert (layer.counts.sum(axis=2) == 16).all()
 
 
+class InPlace(Mine):
+    """A norm that computes in the array that it is given."""
+
+    def forward(self, x):
+        x *= 3.0
+        return super().forward(x)
+
+    def backward(self, dy):
+        return 3.0 * super().backward(dy)
+
+
+def test_of_a_norm_that_computes_in_place_what_it_was_given_is_recorded():
+    trainers = [make_trainer(make_model(norm), epochs=1) for norm in (InPlace(), Mine())]
+    for trainer in trainers:
+        trainer.fit(1)
+    one, other = (recorded(trainer).layers[0] for trainer in trainers)
+    np.testing.assert_array_equal(one.samples[0], other.samples[0])
+    np.testing.assert_array_equal(one.counts[0], other.counts[0])
+
+
 class Odd(Mine):
     """A norm in a network that gives it a tuple."""
 
@@ -352,13 +372,14 @@ def test_an_interrupted_training_goes_on_to_the_same_recording(tmp_path):
     assert same(recorded(halted), recorded(whole), tmp_path)
 
 
-def test_a_recording_that_is_read_again_goes_on_to_the_same(tmp_path):
-    whole = make_trainer(epochs=4)
+@pytest.mark.parametrize("moments", [60, 3])
+def test_a_recording_that_is_read_again_goes_on_to_the_same(moments, tmp_path):
+    whole = make_trainer(epochs=4, moments=moments)
     whole.fit(2)
     recording.write(tmp_path / "half.npz", recorded(whole))
     half = recording.read(tmp_path / "half.npz")
 
-    again = make_trainer(epochs=4)
+    again = make_trainer(epochs=4, moments=moments)
     again.recorder, kept = None, again.recorder
     again.fit(2)
     again.history.epochs[:] = half.epochs  # as a checkpoint has them, seconds included

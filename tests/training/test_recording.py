@@ -23,6 +23,7 @@ def layer(moments=3, channels=2, components=3, mode="batch", mixture=True, **cha
     own |= {"moment_mean", "moment_variance"} if mixture and mode == "batch" else set()
     tables = ("low", "high", "mean", "variance", "gamma", "beta")
     arrays = {name: drawn(moments, channels) for name in tables}
+    arrays["high"] += arrays["low"]
     arrays |= {name: drawn(moments, components, channels) for name in own}
     arrays["channels"] = np.arange(0, 3 * channels, 3)
     arrays["counts"] = rng.integers(0, 9, (moments, channels, recording.BINS))
@@ -127,6 +128,10 @@ def refused(tmp_path, arrays, meta):
         ("epochs", lambda a: a[:, :6], "expected (n, 7)"),
         ("0.counts", lambda a: a[..., :31], "expected (3, 2, 32)"),
         ("0.counts", lambda a: -a.astype(int) - 1, "holds other numbers"),
+        ("0.counts", lambda a: np.full(a.shape, 2**63 + 5, np.uint64), "holds other numbers"),
+        ("steps", lambda a: a + 2**60, "holds other numbers"),
+        ("0.variance", lambda a: np.full(a.shape, 1e300), "too large for float32"),
+        ("0.low", lambda a: a + np.float32(1e6), "the wrong way round"),
         ("0.channels", lambda a: np.arange(5), "has no usable 0.channels"),
         ("0.channels", lambda a: a * 0, "holds 0.channels out of order"),
         ("0.samples", lambda a: a.repeat(2, axis=1), "has no usable 0.samples"),

@@ -118,7 +118,8 @@ def compare(
         with progress(total, "runs", quiet, done=len(before), left=estimate.left) as finished:
 
             def keep(run: Run) -> None:
-                record.add(dataclasses.replace(run, recording=None), run.recording)
+                fault = run.unrecorded and f"{run.norm}, lr {run.lr:g}, seed {run.seed}: {run.unrecorded}"
+                record.add(dataclasses.replace(run, recording=None), run.recording, fault)
                 estimate.add(run)
                 finished(run)
 

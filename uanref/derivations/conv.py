@@ -24,15 +24,15 @@ CONV = Derivation(
         "i": "input channel",
         "o": "output channel",
         "h": "row of the image",
-        "w": "column of the image",
+        "k": "column of the image",
         "u": "row of the kernel",
         "v": "column of the kernel",
         "p": "row of the output",
         "q": "column of the output",
     },
-    sizes={"n": 2, "i": 2, "o": 2, "h": 4, "w": 4, "u": 2, "v": 3},
+    sizes={"n": 2, "i": 2, "o": 2, "h": 4, "k": 4, "u": 2, "v": 3},
     inputs=(
-        Input("x", "x", ("n", "i", "h", "w"), "images"),
+        Input("x", "x", ("n", "i", "h", "k"), "images"),
         Input("w", "w", ("o", "i", "u", "v"), "kernels"),
         Input("b", "b", ("o",), "bias"),
     ),
@@ -45,7 +45,7 @@ CONV = Derivation(
             forward=patches(x),
             backward={
                 "x": Local(
-                    r"dx_{nihw} \mathrel{+}= \sum_{p+u=h} \sum_{q+v=w} dX_{niuvpq}",
+                    r"dx_{nihk} \mathrel{+}= \sum_{p+u=h} \sum_{q+v=k} dX_{niuvpq}",
                     fold(d("columns")),
                 )
             },

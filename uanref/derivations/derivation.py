@@ -150,13 +150,13 @@ class Derivation:
         return run(self, inputs, upstream, seed=seed, steps=steps or {}, numerical=numerical)
 
     def with_derived_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Return the inputs' axes' sizes and those that no input has: positions of a kernel (u, v) on an image (h, w).
+        """Return the inputs' axes' sizes and those that no input has: positions of a kernel (u, v) on an image (h, k).
 
         Raises:
             ValueError: the kernel does not fit into the image.
         """
         sizes = dict(sizes)
-        for positions, image, kernel in (("p", "h", "u"), ("q", "w", "v")):
+        for positions, image, kernel in (("p", "h", "u"), ("q", "k", "v")):
             if image in sizes and kernel in sizes:
                 sizes[positions] = sizes[image] - sizes[kernel] + 1
                 if sizes[positions] < 1:

@@ -176,7 +176,7 @@ def logsumexp(x: Expression, axis: str) -> Expression:
 
 
 def patches(x: Expression) -> Expression:
-    """The patches of images: ``(n, i, h, w) -> (n, i, u, v, p, q)`` with ``h = p + u`` and ``w = q + v``.
+    """The patches of images: ``(n, i, h, k) -> (n, i, u, v, p, q)`` with ``h = p + u`` and ``k = q + v``.
 
     The sizes of u and v are the kernel's.
     """
@@ -184,5 +184,5 @@ def patches(x: Expression) -> Expression:
 
 
 def fold(p: Expression) -> Expression:
-    """The transpose of :func:`patches`: every pixel adds up its entries, ``(n, i, u, v, p, q) -> (n, i, h, w)``."""
+    """The transpose of :func:`patches`: every pixel adds up its entries, ``(n, i, u, v, p, q) -> (n, i, h, k)``."""
     return Expression("fold", (p,))

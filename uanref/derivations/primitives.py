@@ -96,7 +96,7 @@ def _logsumexp(x: Named, axis: str) -> Named:
 
 
 def _patches(x: Named, sizes: Mapping[str, int]) -> Named:
-    others, image = _split_image(x, ("h", "w"))
+    others, image = _split_image(x, ("h", "k"))
     windows = np.lib.stride_tricks.sliding_window_view(image, (sizes["u"], sizes["v"]), axis=(-2, -1))
     return Named((*others, "p", "q", "u", "v"), windows)
 
@@ -104,12 +104,12 @@ def _patches(x: Named, sizes: Mapping[str, int]) -> Named:
 def _fold(p: Named, sizes: Mapping[str, int]) -> Named:
     others, entries = _split_image(p, ("u", "v", "p", "q"))
     entries = np.broadcast_to(entries, (*entries.shape[:-4], *(sizes[axis] for axis in "uvpq")))
-    image = np.zeros((*entries.shape[:-4], sizes["h"], sizes["w"]))
+    image = np.zeros((*entries.shape[:-4], sizes["h"], sizes["k"]))
     down, across = entries.shape[-2:]
     for u in range(sizes["u"]):
         for v in range(sizes["v"]):
             image[..., u : u + down, v : v + across] += entries[..., u, v, :, :]
-    return Named((*others, "h", "w"), image)
+    return Named((*others, "h", "k"), image)
 
 
 def _split_image(x: Named, last: tuple[str, ...]) -> tuple[tuple[str, ...], Array]:

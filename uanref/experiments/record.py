@@ -26,7 +26,6 @@ class Record(Generic[Finished]):
 
     Attributes:
         trouble: why something is missing there; empty while nothing is.
-        unrecorded: why a recording is missing there, which nothing but a replay needs; empty while none is.
     """
 
     def __init__(
@@ -37,14 +36,31 @@ class Record(Generic[Finished]):
     ) -> None:
         self.folder = folder
         self.trouble = ""
-        self.unrecorded = ""
-        self._unwritten: dict[Path, bytes] = {}
+        self._unwritten: dict[Path, tuple[bytes, str]] = {}  # recordings, each with why
+        self._cut: list[str] = []  # runs that were not recorded whole
         self._cell_of = cell_of
         self._all = list(before)
 
-    def add(self, one: Finished, recording: bytes | None = None) -> None:
-        """Write the cell of what has just finished; before it, what was recorded, since a cell is never made again."""
+    @property
+    def unrecorded(self) -> str:
+        """Why a recording is missing there or not whole, which nothing but a replay needs; empty while none is."""
+        told = [why for _, why in self._unwritten.values()][-1:]
+        if self._cut:
+            others = f"; {len(self._cut) - 1} more likewise" if len(self._cut) > 1 else ""
+            told.append(self._cut[0] + others)
+        return "; ".join(told)
+
+    def add(self, one: Finished, recording: bytes | None = None, fault: str = "") -> None:
+        """Write the cell of what has just finished; before it, what was recorded, since a cell is never made again.
+
+        Args:
+            one: what finished.
+            recording: of its training.
+            fault: why that is missing or not whole.
+        """
         self._all.append(one)
+        if fault:
+            self._cut.append(fault)
         if recording is not None:
             self._write_recording(cells.recording_path(self.folder, self._cell_of(one)[0].config), recording)
         self._write(one)
@@ -59,8 +75,7 @@ class Record(Generic[Finished]):
         for one in self._all:
             if not cells.path(self.folder, self._cell_of(one)[0].config).is_file():
                 self._write(one)
-        self.unrecorded = ""
-        for path, recording in list(self._unwritten.items()):
+        for path, (recording, _) in list(self._unwritten.items()):
             self._write_recording(path, recording)
         if results is None:
             return
@@ -82,5 +97,7 @@ class Record(Generic[Finished]):
             files.write_bytes(path, recording)
             self._unwritten.pop(path, None)
         except OSError as error:
-            self._unwritten[path] = recording
-            self.unrecorded = f"{path} cannot be written ({reason(error)}): there is no replay of that run"
+            self._unwritten[path] = (
+                recording,
+                f"{path} cannot be written ({reason(error)}): there is no replay of that run",
+            )

@@ -36,6 +36,7 @@ class Run:
         activations: what the first norm layer receives and how it models it; of seed 0 alone.
         recording: the file of what the training looked like inside, for ``uanref replay``; None where nothing was
             recorded, or where it was written already.
+        unrecorded: why the recording ends early or is missing; empty if it does not.
         measured: what another machine or day would change: seconds, versions, host, date.
     """
 
@@ -49,6 +50,7 @@ class Run:
     activations: Activations | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     recording: bytes | None = field(default=None, repr=False, compare=False)
+    unrecorded: str = field(default="", repr=False, compare=False)
 
     @property
     def diverged(self) -> bool:
@@ -129,6 +131,7 @@ def train_one(settings: Settings, norm: str, lr: float, seed: int, threads: int 
         activations=activations,
         measured=measuring.taken(),
         recording=recording,
+        unrecorded=recorder.trouble,
     )
 
 

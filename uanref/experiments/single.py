@@ -20,7 +20,7 @@ from uanref.training import checkpoint
 from uanref.training.evaluation import evaluate as score
 from uanref.training.keeping import Keeper
 from uanref.training.recorder import Recorder
-from uanref.training.recording_keeping import RecordingKeeper, continued
+from uanref.training.recording_keeping import RecordingKeeper, beside, continued
 from uanref.training.schedules import Cosine
 from uanref.training.trainer import NonFiniteError, Trainer
 
@@ -117,9 +117,14 @@ def train(
         keeper = None
         if save is not None:
             recorder = trainer.recorder = Recorder(trainer.model, epochs * len(trainer.batches))
-            if resume and (missing := continued(recorder, trainer, resume)):
-                tell(missing)
-            keeper = RecordingKeeper(save, trainer, tell, _recorded_as)
+            begun = None
+            if resume:
+                missing = continued(recorder, trainer, resume)
+                if missing:
+                    tell(missing)
+                else:
+                    begun = beside(resume)
+            keeper = RecordingKeeper(save, trainer, tell, _recorded_as, begun)
         norm = _named(getattr(trainer.model, "config", {}).get("norm", ""))
         try:
             with located(norm, OwnCodeFailed):

@@ -46,9 +46,13 @@ def surrounded(method: Callable[..., Any]) -> Callable[..., Any]:
             if not watches:
                 return method(self, *args, **kwargs)
             mine = [(watch, watch._state()) for watch in watches if watch._enter(self)]
+            if not mine:
+                return method(self, *args, **kwargs)
+            given = next(iter((*args, *kwargs.values())), None)  # backward(dy) or backward(dy=dy)
             try:
+                for watch, _ in mine:
+                    watch._before(self, method.__name__, given)
                 result = method(self, *args, **kwargs)
-                given = next(iter((*args, *kwargs.values())), None)  # backward(dy) or backward(dy=dy)
                 for watch, _ in mine:
                     watch._note(self, method.__name__, given, result)
                 return result
@@ -205,6 +209,9 @@ class Watch:
     def _restore(self, before: tuple[dict[int, int], dict[int, list[str]]]) -> None:
         """Forget the calls of a pass that raised: the next one begins at a layer's first place again."""
         self._calls, self._passes = before
+
+    def _before(self, layer: object, which: str, given: Any) -> None:
+        """See what a pass is given before the layer can change it."""
 
     def _note(self, layer: object, which: str, given: Any, result: Any) -> None:
         names, passes = self._names[id(layer)], self._passes.setdefault(id(layer), [])

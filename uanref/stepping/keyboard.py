@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +19,9 @@ except ImportError:  # Windows: msvcrt, through Typer
     termios = tty = None  # type: ignore[assignment]
 
 MOST = 1024  # bytes that are read at once
+REST = 0.05  # seconds in which the rest of a key comes, over a slow line too
+BEGUN = re.compile(rb"\x1b(?:[\[O][0-9;]*)?\Z")
+"""The beginning of an arrow key, say; Escape alone is told from it by what does not come."""
 
 
 class Keyboard:
@@ -27,6 +33,7 @@ class Keyboard:
 
     def __init__(self) -> None:
         self._before: list[object] | None = None
+        self._in_line = False
 
     @contextmanager
     def opened(self) -> Iterator[Keyboard]:
@@ -50,23 +57,48 @@ class Keyboard:
         """
         if self._before is None:
             return typer.getchar()
-        typed = os.read(sys.stdin.fileno(), MOST)
+        encoding, number = sys.stdin.encoding or "utf-8", sys.stdin.fileno()
+        typed = os.read(number, MOST)
         if not typed:
             raise EOFError
-        return typed.decode(sys.stdin.encoding or "utf-8", "replace")
+        while _is_begun(typed, encoding) and select.select([number], [], [], REST)[0]:
+            more = os.read(number, MOST)
+            if not more:
+                break
+            typed += more
+        return typed.decode(encoding, "replace")
 
     def line(self, ask: Callable[[str], str], question: str) -> str:
         """Return the line that is typed as the answer to a question, with the terminal's own editing."""
         if self._before is None:
             return ask(question)
+        self._in_line = True
         self._line_by_line()
         try:
             return ask(question)
         finally:
+            self._in_line = False
             self._key_by_key()
+
+    def give_back(self) -> None:
+        """Leave the terminal as it was, for a while."""
+        if self._before is not None:
+            self._line_by_line()
+
+    def take_again(self) -> None:
+        """Go on as before :meth:`give_back`."""
+        if self._before is not None:
+            (self._line_by_line if self._in_line else self._key_by_key)()
 
     def _key_by_key(self) -> None:
         tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # not TCSAFLUSH, which forgets what was typed
 
     def _line_by_line(self) -> None:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
+
+
+def _is_begun(typed: bytes, encoding: str) -> bool:
+    """Tell whether a key's rest is still to come: of an escape sequence, or of a letter of several bytes."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    decoder.decode(typed)
+    return bool(BEGUN.search(typed)) or bool(decoder.getstate()[0])

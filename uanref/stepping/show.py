@@ -106,7 +106,8 @@ def beside(name: str, trace: Trace, arrived: list[str] | None, whole: bool) -> R
         whole: whether to show a large array whole.
 
     Returns:
-        Its value on the way out; on the way back how many parts of its gradient have arrived, and their sum so far.
+        Its value on the way out; on the way back how many parts of its gradient have arrived, and their sum so far,
+        with the proof once it is whole.
     """
     node = trace[name]
     axes = node.definition.axes
@@ -116,8 +117,10 @@ def beside(name: str, trace: Trace, arrived: list[str] | None, whole: bool) -> R
             Text(f"{symbol(node.definition)}  {name}, {kind}: {node.definition.meaning}"),
             numbers(node.value, axes, whole),
         )
+    whole_sum = [proof(node)] if len(arrived) == len(node.contributions) else []
     return Group(
         Text.assemble((f"d{symbol(node.definition)}  d{name}: {parts(node, arrived)}", "italic")),
+        *whole_sum,
         numbers(so_far(node, arrived), axes, whole),
     )
 

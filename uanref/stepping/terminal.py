@@ -14,6 +14,7 @@ from uanref.stepping import keys
 from uanref.stepping.keyboard import Keyboard
 from uanref.stepping.resize import on_resize
 from uanref.stepping.road import BACKWARD
+from uanref.stepping.suspend import on_suspend
 from uanref.stepping.view import help_lines, view
 from uanref.stepping.walk import Walk
 
@@ -49,16 +50,22 @@ class Screen:
         self.walk, self.console = walk, console
         self._keyboard = Keyboard()
         self._read_key = read_key or self._keyboard.read
-        self._ask = ask or (lambda question: self._keyboard.line(console.input, question))
+        self._ask = ask or (lambda question: self._keyboard.line(lambda told: console.input(Text(told)), question))
         self._came_with = walk.mistake
+        self._ahead: list[str] = []  # keys that came with the present one
+        self._question = ""
         self._waiting = self._stale = False
         self.both = self.whole = self.check = self.helping = self.leaving = False
         self.scrolled = 0
         self.message = ""
 
     def run(self) -> None:
-        """Show the walk until the reader leaves (q, Escape or the end of the input); a resize draws it anew."""
-        with self.console.screen(hide_cursor=False), self._keyboard.opened(), on_resize(self._resized):
+        """Show the walk until the reader leaves (q, Escape or the end of the input).
+
+        A resize draws it anew, and so does coming back from where Ctrl-Z leads.
+        """
+        screen, keyboard = self.console.screen(hide_cursor=False), self._keyboard.opened()
+        with screen, keyboard, on_resize(self._resized), on_suspend(self._suspend, self._come_back):
             while True:
                 self._draw_until_fresh()
                 try:
@@ -67,8 +74,9 @@ class Screen:
                     return
                 finally:
                     self._waiting = False
-                for key in keys.ONE_KEY.findall(typed):  # a fast typist's keys come together
-                    if not self.press(key):
+                self._ahead = keys.ONE_KEY.findall(typed)  # a fast typist's keys come together
+                while self._ahead:
+                    if not self.press(self._ahead.pop(0)):
                         return
 
     def press(self, key: str) -> bool:
@@ -135,6 +143,39 @@ class Screen:
         if self._waiting:  # else it is drawn soon, or a question is being answered
             self._draw()
 
+    def _suspend(self) -> None:
+        self._keyboard.give_back()
+        self.console.set_alt_screen(False)
+
+    def _come_back(self) -> None:
+        self._keyboard.take_again()
+        self.console.set_alt_screen(True)
+        if self._question:
+            self._draw()
+            self.console.print(Text(self._question), end="")
+        else:
+            self._resized()
+
+    def _answer(self, question: str) -> str:
+        """Return the line that the reader types, or has typed already; Ctrl-C and Ctrl-D answer nothing."""
+        typed, ended = "", False
+        while self._ahead and not ended:
+            key = self._ahead.pop(0)
+            ended = key in ("\r", "\n")
+            typed += "" if ended else key
+        if ended:
+            return typed
+        self._question = question + typed
+        try:
+            return typed + self._ask(self._question)
+        except (EOFError, KeyboardInterrupt):
+            self.message = "nothing is changed"
+        except UnicodeDecodeError:
+            self.message = "what was typed is no text in the encoding of this terminal"
+        finally:
+            self._question = ""
+        return ""
+
     def _stays(self) -> bool:
         """Ask before anything is thrown away; return whether the walk goes on."""
         walk, lost = self.walk, []
@@ -149,7 +190,7 @@ class Screen:
 
     def _look(self) -> None:
         inputs = ", ".join(node.name for node in self.walk.derivation.inputs)
-        name = self._ask(f"which value (inputs: {inputs}; or a step; empty: leave): ").strip()
+        name = self._answer(f"which value (inputs: {inputs}; or a step; empty: leave): ").strip()
         if name:
             try:
                 self.walk.go(name)
@@ -157,7 +198,7 @@ class Screen:
                 self.message = str(error.args[0])
 
     def _edit(self) -> None:
-        text = self._ask("entry and number, such as 'x 0 1 = 2.5' (g: the upstream gradient; empty: leave): ")
+        text = self._answer("entry and number, such as 'x 0 1 = 2.5' (g: the upstream gradient; empty: leave): ")
         if text.strip():
             try:
                 self.message = str(self.walk.edit(text))
@@ -177,7 +218,7 @@ class Screen:
             return
         for i, mistake in enumerate(offered, 1):
             self.console.print(Text(f"{i:3}  {mistake.id}"))
-        chosen = self._ask("number, or any mistake's name (empty: none): ").strip()
+        chosen = self._answer("number, or any mistake's name (empty: none): ").strip()
         if not chosen:
             return
         named = {str(i): mistake for i, mistake in enumerate(offered, 1)} | {m.id: m for m in mistakes(walk.derivation)}

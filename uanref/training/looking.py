@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +133,17 @@ class Looks(passes.Watch):
         self._names = {key: [place.name] for key, place in self._places.items()}
         self._passes, self._calls, self._running = {}, {}, set()
 
+    def _state(self) -> tuple[dict[int, int], dict[int, list[str]]]:
+        return {}, {}  # nothing is counted
+
+    def _before(self, layer: object, which: str, given: Any) -> None:
+        if self._places[id(layer)].mode == "own":  # it may compute in place
+            self._look(layer, which, given)
+
     def _note(self, layer: object, which: str, given: Any, result: Any) -> None:
+        self._look(layer, which, given)  # what it used is known by now
+
+    def _look(self, layer: object, which: str, given: Any) -> None:
         place = self._places[id(layer)]
         if which != "forward" or place.name in self.taken or self.trouble:
             return
@@ -148,7 +159,7 @@ def look(place: Place, x: Array, which: slice) -> dict[str, Array]:
     """Return copies of what a norm layer has just seen and used; nothing waits for a device.
 
     Args:
-        place: the layer, right after its forward pass in train mode.
+        place: the layer, right after its forward pass in train mode; the reader's own, right before.
         x: what it was given, ``(N, C, ...)``.
         which: of its channels.
 
@@ -202,6 +213,7 @@ def _columns(logits: Array, which: slice) -> Array:
     return logits.copy() if logits.shape[1] == 1 else logits[:, which].copy()
 
 
+@functools.lru_cache
 def sample_slice(samples: int, positions: int, entries: int = 8) -> slice:
     """Return eight places of a batch: the first samples, of images each at another pixel.
 
@@ -221,6 +233,7 @@ def sample_slice(samples: int, positions: int, entries: int = 8) -> slice:
     return slice(start, start + (entries - 1) * step + 1, step)
 
 
+@functools.lru_cache
 def value_slice(samples: int, positions: int) -> slice:
     """Return at most :data:`VALUES` places of a batch, spread over samples and positions alike."""
     step = max(1, math.ceil(samples * positions / VALUES))

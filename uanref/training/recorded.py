@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np  # noqa: TID251  all of this is the host's
@@ -34,18 +34,23 @@ class Moment:
     layers: dict[str, dict[str, Array]]
 
 
-def of_numbers(numbers: Array, size: int, parameters: Sequence[str]) -> tuple[float, float, dict[str, float]]:
+def owners(parameters: Iterable[str]) -> list[str]:
+    """Return the layers whose the parameters of these names are."""
+    return [cleaned(name.rpartition(".")[0]) for name in parameters]
+
+
+def of_numbers(numbers: Array, size: int, layers: Sequence[str]) -> tuple[float, float, dict[str, float]]:
     """Return loss, accuracy and gradient norms by layer, from what a trainer's step returns.
 
     Args:
         numbers: on the host; they end with loss x samples, the gradients' norms, and the number of correct answers.
         size: of the batch.
-        parameters: the names of the trained ones.
+        layers: whose gradients they are, see :func:`owners`.
     """
-    loss, *norms, correct = numbers[-len(parameters) - 2 :].tolist()
+    loss, *norms, correct = numbers[-len(layers) - 2 :].tolist()
     by_layer: dict[str, list[float]] = {}
-    for name, norm in zip(parameters, norms, strict=True):
-        by_layer.setdefault(cleaned(name.rpartition(".")[0]), []).append(norm)
+    for layer, norm in zip(layers, norms, strict=True):
+        by_layer.setdefault(layer, []).append(norm)
     return loss / size, correct / size, {layer: math.hypot(*each) for layer, each in by_layer.items()}
 
 
@@ -54,20 +59,22 @@ def on_host(taken: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.asarray(backend.to_host(array)) for name, array in taken.items()}
 
 
-def of_looks(place: Place, looks: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
-    """Return a layer's parts at some moments, from what was taken of it there.
+def of_looks(place: Place, looks: Sequence[Mapping[str, Array]]) -> list[dict[str, Array] | None]:
+    """Return a layer's parts at some moments, from what was taken of it there; None where a number is not finite.
 
     All moments go through it at once: on their own they would cost more than the step that they look at.
     """
     groups: dict[tuple[int, ...], list[int]] = {}  # a last batch may be smaller
     for i, look in enumerate(looks):
         groups.setdefault(look["values"].shape, []).append(i)
-    found: list[dict[str, Array]] = [{} for _ in looks]
+    found: list[dict[str, Array] | None] = [None for _ in looks]
     for chosen in groups.values():
         host = {name: np.stack([looks[i][name] for i in chosen]) for name in looks[chosen[0]]}
         parts = _parts(place, host)
+        finite = np.all([np.isfinite(part).reshape(len(chosen), -1).all(axis=1) for part in parts.values()], axis=0)
         for t, i in enumerate(chosen):
-            found[i] = {name: part[t] for name, part in parts.items()}
+            if finite[t]:
+                found[i] = {name: part[t] for name, part in parts.items()}
     return found
 
 
@@ -93,12 +100,6 @@ def _parts(place: Place, host: Mapping[str, Array]) -> dict[str, Array]:
         parts["raw_variance"] = _raw(host["variance_with_eps"], place.eps) if raw is None else raw
         parts |= {name: host[name] for name in ("moment_mean", "moment_variance") if name in host}
     return {name: part if name == "counts" else part.astype(np.float32) for name, part in parts.items()}
-
-
-def are_finite(numbers: Sequence[float], layers: Mapping[str, Mapping[str, Array]]) -> bool:
-    """Tell whether all numbers of a moment are."""
-    arrays = (array for parts in layers.values() for array in parts.values())
-    return all(map(math.isfinite, numbers)) and all(np.isfinite(array).all() for array in arrays)
 
 
 def histograms(values: Array) -> tuple[Array, Array, Array]:

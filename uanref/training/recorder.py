@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -85,6 +86,7 @@ class Recorder:
         self._sizes: dict[str, tuple[int, ...]] = {}  # (E, C) of each layer, fixed by the first moment
         self._channels: dict[str, list[int]] = {}
         self._passed_over = False
+        self._owners: list[str] = []  # the layer of each parameter
         self.trouble = ""
 
     # --- called by the trainer ------------------------------------------------------------------
@@ -92,8 +94,9 @@ class Recorder:
     def begin(self, step: int) -> None:
         """Start an epoch, whose first step is ``step``: what was taken from there on is of one that was undone."""
         self._taken = {}
-        self._read = {at: read for at, read in self._read.items() if at < step}
-        self._kept = {at: moment for at, moment in self._kept.items() if at < step}
+        if self._latest >= step:
+            self._read = {at: read for at, read in self._read.items() if at < step}
+            self._kept = {at: moment for at, moment in self._kept.items() if at < step}
         self._latest = max((*self._read, *self._kept), default=-1)
 
     @contextlib.contextmanager
@@ -117,10 +120,13 @@ class Recorder:
             parameters: the trained ones by their names, in the order of the steps' numbers.
         """
         try:
+            if not self._taken:
+                return
+            layers = self._owners = self._owners or recorded.owners(parameters)
             for step, taken in self._taken.items():
                 numbers = np.asarray(backend.to_host(taken.numbers))
                 looks = {name: recorded.on_host(parts) for name, parts in taken.looks.taken.items()}
-                self._read[step] = recorded.of_numbers(numbers, taken.size, list(parameters)), looks
+                self._read[step] = recorded.of_numbers(numbers, taken.size, layers), looks
         except Exception as error:  # no memory, say: the training goes on
             self.trouble = f"nothing more is recorded ({message(error)})"
         self._taken = {}
@@ -210,8 +216,8 @@ class Recorder:
                 if place.name in names
             }
         for i, (step, ((loss, accuracy, gradients), _)) in enumerate(read):
-            layers = {name: parts[name][i] for name in names}
-            if recorded.are_finite((loss, accuracy, *gradients.values()), layers):
+            layers = {name: part for name in names if (part := parts[name][i]) is not None}
+            if len(layers) == len(names) and all(map(math.isfinite, (loss, accuracy, *gradients.values()))):
                 self._kept[step] = recorded.Moment(loss, accuracy, gradients, layers)
         self._read = {}
 

@@ -22,6 +22,8 @@ LARGEST = 1 << 26
 _LONGEST = 500  # of a text
 _MOST = 10_000  # moments, components, gradients, layers, epochs
 _EPOCH_FIELDS = 7
+_LARGEST_WHOLE = 2**53  # which JSON and JavaScript still tell from its neighbours
+_LARGEST_REAL = float(np.finfo(np.float32).max)
 _MIXTURE = ("prior_logits", "component_mean", "raw_variance")
 _MOMENTS = ("moment_mean", "moment_variance")
 
@@ -49,7 +51,8 @@ def text_of(member: Array | None) -> dict[str, Any]:
 
 def cleaned(text: str) -> str:
     """Return a text as a recording may hold it: shorter, without line ends and what else no terminal shows."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
+    text = text[:_LONGEST]
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _shown(field: str, value: Any) -> None:
@@ -122,6 +125,9 @@ def check(meta: Mapping[str, Any], arrays: Mapping[str, Array], parts: Sequence[
             wanted = "(" + ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "") + ")"
             raise RecordingError(f"holds {name} of shape {shape_text(array.shape)}, expected {wanted}: it is damaged")
         _check_numbers(name, array)
+    for i in range(len(meta["layers"])):
+        if (arrays[f"{i}.low"] > arrays[f"{i}.high"]).any():
+            raise RecordingError(f"holds histograms in layer {i} whose ends are the wrong way round: it is damaged")
 
 
 def _shapes(
@@ -160,7 +166,9 @@ def _size(arrays: Mapping[str, Array], name: str, axis: int, least: int, most: i
 def _check_numbers(name: str, array: Array) -> None:
     part = name.rpartition(".")[2]
     if part in ("steps", "channels", "counts"):
-        if array.dtype.kind not in "iu" or (array.size and int(array.min()) < 0):
+        if array.dtype.kind not in "iu" or (
+            array.size and not 0 <= int(array.min()) <= int(array.max()) < _LARGEST_WHOLE
+        ):
             raise RecordingError(f"holds other numbers than 0, 1, 2 ... in {name}: it is damaged")
         if part != "counts" and len(array) > 1 and not (array[1:] > array[:-1]).all():
             raise RecordingError(f"holds {name} out of order: it is damaged")
@@ -170,6 +178,8 @@ def _check_numbers(name: str, array: Array) -> None:
         _check_epochs(array)
     elif not np.isfinite(array).all():
         raise RecordingError(f"holds NaN or infinity in {name}: it is damaged")
+    elif part != name and array.size and max(-float(array.min()), float(array.max())) > _LARGEST_REAL:
+        raise RecordingError(f"holds numbers in {name} that are too large for float32: it is damaged")
     if part in ("variance", "moment_variance", "gradients") and (array < 0).any():
         raise RecordingError(f"holds negative numbers in {name}: it is damaged")
     if name == "accuracy" and ((array < 0) | (array > 1)).any():

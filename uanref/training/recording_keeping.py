@@ -10,7 +10,8 @@ from typing import Any
 
 from uanref import files
 from uanref.reasons import reason
-from uanref.training import recording
+from uanref.training import checkpoint, recording
+from uanref.training.archive import CheckpointError
 from uanref.training.keeping import Keeper
 from uanref.training.recorder import Recorder
 from uanref.training.recording_checks import RecordingError
@@ -33,13 +34,20 @@ class RecordingKeeper(Keeper):
     Args:
         path: as for :class:`Keeper`, and so are ``trainer`` and ``tell``.
         names: what the recording says of the training: ``norm``, ``lr`` and ``model``.
+        begun: the recording of this training that the recorder goes on with, None if there is none.
     """
 
     def __init__(
-        self, path: Path, trainer: Trainer, tell: Callable[[str], object], names: Callable[[Trainer], dict[str, Any]]
+        self,
+        path: Path,
+        trainer: Trainer,
+        tell: Callable[[str], object],
+        names: Callable[[Trainer], dict[str, Any]],
+        begun: Path | None = None,
     ) -> None:
         super().__init__(path, trainer, tell)
         self._names = names
+        self._ours = set() if begun is None else {begun}  # files of this training
         self._begun = time.perf_counter()
         self._spent = 0.0
         self._recorded: tuple[Path | None, int, str] = (None, -1, "")  # where, after how many epochs, how it ended
@@ -49,11 +57,12 @@ class RecordingKeeper(Keeper):
         """Write checkpoint and recording of the trainer, which stands at the end of an epoch."""
         before = self.place
         super().keep(trainer)
-        if before is not None and before != self.place:  # the checkpoint has moved
+        moved = before is not None and before != self.place
+        if moved or self._spent <= SHARE * (time.perf_counter() - self._begun):
+            self._record(trainer)
+        if before is not None and moved and beside(before) in self._ours:
             with contextlib.suppress(OSError):
                 beside(before).unlink()
-        if self._spent <= SHARE * (time.perf_counter() - self._begun):
-            self._record(trainer)
 
     def finish(self, trainer: Trainer) -> None:
         """Write what is not written yet, after an interruption as well."""
@@ -69,17 +78,40 @@ class RecordingKeeper(Keeper):
             return
         started = time.perf_counter()
         content = recorder.file(trainer, **self._names(trainer))
-        trouble = recorder.trouble
-        if content is not None:
+        trouble, path = recorder.trouble, beside(place)
+        if path not in self._ours and _is_checkpoint(path):
+            content, trouble = None, f"{path} is a checkpoint and stays: there is no replay of this training"
+        elif content is not None:
             try:
-                files.write_bytes(beside(place), content)
+                files.write_bytes(path, content)
                 self._recorded = now
+                self._ours.add(path)
             except OSError as error:
-                trouble = f"{beside(place)} cannot be written ({reason(error)}): there is no replay of this training"
+                trouble = f"{path} cannot be written ({reason(error)}): there is no replay of this training"
+        if path not in self._ours:
+            _remove_stale(path)
         if trouble and trouble not in self._told_of:
             self._told_of.add(trouble)
             self._tell(trouble)
         self._spent += time.perf_counter() - started
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell whether the reader saved a network under a recording's name, whatever for."""
+    try:
+        checkpoint.load_meta(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the recording of an earlier training: beside the checkpoint of this one it would pass for its own."""
+    try:
+        recording.read(path)
+        path.unlink()
+    except (RecordingError, OSError):
+        pass
 
 
 def continued(recorder: Recorder, trainer: Trainer, checkpoint: Path) -> str:
@@ -92,6 +124,6 @@ def continued(recorder: Recorder, trainer: Trainer, checkpoint: Path) -> str:
     try:
         recorder.resume(recording.read(path), trainer)
     except RecordingError as error:
-        fault = str(error) if str(error).startswith(str(path)) else f"{path} {error}"
-        return f"{fault.partition(': ')[0]}: the recording begins with epoch {trainer.epoch + 1}"
+        fault = str(error).removeprefix(f"{path} ").partition(": ")[0]  # the path may hold ": "
+        return f"{path} {fault}: the recording begins with epoch {trainer.epoch + 1}"
     return ""

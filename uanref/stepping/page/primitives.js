@@ -123,19 +123,19 @@ const primitives = (() => {
 
   // Entry (u, v) of the patch at (p, q) is pixel (p + u, q + v).
   function pairs(others, sizes, visit) {
-    const { p, q, u, v, h, w } = sizes;
+    const { p, q, u, v, h, k } = sizes;
     for (let n = 0; n < others; ++n)
       for (let a = 0; a < u; ++a)
         for (let b = 0; b < v; ++b)
           for (let i = 0; i < p; ++i)
             for (let j = 0; j < q; ++j)
-              visit((((n * u + a) * v + b) * p + i) * q + j, (n * h + i + a) * w + j + b);
+              visit((((n * u + a) * v + b) * p + i) * q + j, (n * h + i + a) * k + j + b);
   }
 
   const OF_IMAGES = {
     patches(x, sizes) {
-      const others = x.axes.filter((axis) => axis !== "h" && axis !== "w");
-      const image = along(x, [...others, "h", "w"], sizes);
+      const others = x.axes.filter((axis) => axis !== "h" && axis !== "k");
+      const image = along(x, [...others, "h", "k"], sizes);
       const shape = [...image.shape.slice(0, -2), sizes.u, sizes.v, sizes.p, sizes.q];
       const made = value([...others, "u", "v", "p", "q"], shape, new Float64Array(count(shape)));
       pairs(count(shape.slice(0, -4)), sizes, (entry, pixel) => (made.data[entry] = image.data[pixel]));
@@ -145,8 +145,8 @@ const primitives = (() => {
       const last = ["u", "v", "p", "q"];
       const others = x.axes.filter((axis) => !last.includes(axis));
       const entries = along(x, [...others, ...last], sizes);
-      const shape = [...entries.shape.slice(0, -4), sizes.h, sizes.w];
-      const made = value([...others, "h", "w"], shape, new Float64Array(count(shape)));
+      const shape = [...entries.shape.slice(0, -4), sizes.h, sizes.k];
+      const made = value([...others, "h", "k"], shape, new Float64Array(count(shape)));
       pairs(count(shape.slice(0, -2)), sizes, (entry, pixel) => (made.data[pixel] += entries.data[entry]));
       return made;
     },
