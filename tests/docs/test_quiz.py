@@ -143,6 +143,9 @@ def test_a_pupil_answers_before_and_after_and_saves_the_answers(quiz, tmp_path, 
     assert "".join(marks[::2]) == "✓" * 4 + "✗" * 6
     assert "".join(marks[1::2]) == "✓" * 9 + "✗"
     assert quiz.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    shown = [code.text for code in quiz.find_elements("css selector", "#results code")]
+    assert any("\N{MINUS SIGN}" in text for text in shown)
+    assert not [text for text in shown if "-" in text], "every minus alike"
 
     press(quiz, "#csv")
     press(quiz, "#json")
