@@ -76,14 +76,31 @@ def test_mathml_has_the_sign_of_addition_to():
     assert "mathrel" not in made
 
 
-@pytest.mark.parametrize("derivation", DERIVATIONS, ids=[derivation.name for derivation in DERIVATIONS])
-def test_every_equation_becomes_mathml(derivation: Derivation):
+def latex_of(derivation: Derivation) -> list[str]:
     equations = [node.symbol for node in derivation.nodes]
     for step in derivation.steps:
         equations += [step.equation, *(local.equation for local in step.backward.values())]
     for collapse in derivation.collapse:
         equations += [line.equation for line in collapse.lines]
-    for latex in equations:
+    return equations
+
+
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=[derivation.name for derivation in DERIVATIONS])
+def test_every_equation_becomes_mathml(derivation: Derivation):
+    for latex in latex_of(derivation):
         made = mathml(latex)
         assert "\\" not in made, f"{latex} was not understood: {made}"
         assert "<merror" not in made
+        # Hats and bars are accents: else a browser sets them high above the letter, and too far to the right.
+        over = re.findall(r"<mover.*?</mover>", made)
+        assert len(over) == len(re.findall(r"\\(?:hat|bar)\b", latex)), latex
+        for accent in over:
+            assert re.fullmatch(r'<mover accent="true">.+<mo stretchy="false">&#x0(02C6|00AF);</mo></mover>', accent)
+
+
+@pytest.mark.parametrize(
+    ("latex", "sign"), [(r"\hat{m}_t", "02C6"), (r"\bar\sigma^2", "00AF"), (r"\tilde x", "02DC"), (r"\dot x", "02D9")]
+)
+def test_an_accent_stands_close_above_its_letter(latex: str, sign: str):
+    assert f'<mo stretchy="false">&#x0{sign};</mo></mover>' in mathml(latex)
+    assert mathml(latex).count('<mover accent="true">') == 1

@@ -56,10 +56,12 @@ def main() -> None:
 
     from uanref.derivations import DERIVATIONS
     from uanref.stepping.export import exported
+    from uanref.stepping.mathml import ACCENTS
 
     wanted = set(string.digits + string.ascii_letters + "()[]{}|+-=<>.,:;/*^~\u2212\u00d7\u22c5\u2026\u221a")
     # Some more than is used today, so that another symbol needs no other font.
     wanted |= set(italics()) | {chr(code) for code in (*range(0x391, 0x3AA), *range(0x3B1, 0x3CA), 0x3D5, 0x3F5)}
+    wanted |= {html.unescape(accent) for accent in ACCENTS.values()}
     for derivation in DERIVATIONS:
         wanted |= characters(exported(derivation.trace(numerical=False)))
     font = TTFont(SOURCE)

@@ -27,6 +27,11 @@ from uanref.stepping.policy import policy
 MOST_NUMBERS = 4000
 """How many entries all values of a page may have together: beyond it nothing can be read any more."""
 
+THERE_AND_BACK = (
+    "The road leads forward through the steps, to the loss, and back through the same steps. Inputs stand beside it."
+)
+ONE_WAY = "The road leads forward through the steps: nothing is differentiated here. Inputs stand beside it."
+
 STYLES = ("page.css", "explain.css", "mixture.css", "class.css")
 
 SCRIPTS = (
@@ -38,6 +43,7 @@ SCRIPTS = (
     "written.js",
     "told.js",
     "explain.js",
+    "fit.js",
     "flow.js",
     "graph.js",
     "node-text.js",
@@ -104,6 +110,8 @@ def page(
         summary=escape(derivation.summary),
         layer=_layer(derivation),
         verdict=escape(_verdict(trace)),
+        way=" one-way" if derivation.forward_only else "",
+        road=ONE_WAY if derivation.forward_only else THERE_AND_BACK,
         policy=escape(policy([css], scripts)),
         css=css.removeprefix("\n"),
         graph=graph(told, drawn),

@@ -4,6 +4,7 @@
 
 const arrays = (() => {
   const { el, number, parsed } = dom;
+  const LARGE = 100; // entries: what is out of sight of a larger table the browser need not lay out
   const live = new Set(); // the tables on the page
 
   // meanings: of the axes. options: title; edit(entry, number), which makes the entries inputs; pick(entry), which makes
@@ -19,7 +20,8 @@ const arrays = (() => {
     const [rowAxis, columnAxis] = axes.length > 1 ? axes.slice(-2) : [null, axes[0] ?? null];
     const outer = value.data.length / (rows * columns);
     const cells = [];
-    const element = el("div", { class: "arrays" });
+    const marked = {}; // by class: the entries that have it
+    const element = el("div", { class: value.data.length > LARGE ? "arrays large" : "arrays" });
     for (let place = 0; place < outer; ++place) {
       // One axis by its meaning, "component 2"; several by their letters, for they would not fit.
       const letters = Object.fromEntries(axes.map((axis) => [axis, axis]));
@@ -42,11 +44,17 @@ const arrays = (() => {
       update(now) {
         made.shown = now;
         fill(cells, now, options);
+        element.style.setProperty("--letters", lettersOf(cells, columns, options));
+        element.style.setProperty("--columns", columns);
       },
-      mark: (entries, name) => cells.forEach((cell, entry) => {
-        cell.classList.toggle(name, entries.includes(entry));
-        if (name === "picked" && cell.firstElementChild?.tagName === "BUTTON") press(cell.firstElementChild, entries.includes(entry));
-      }),
+      mark(entries, name) {
+        for (const entry of new Set([...(marked[name] ?? []), ...entries])) {
+          const [cell, now] = [cells[entry], entries.includes(entry)];
+          cell.classList.toggle(name, now);
+          if (name === "picked" && cell.firstElementChild?.tagName === "BUTTON") press(cell.firstElementChild, now);
+        }
+        marked[name] = entries;
+      },
       pick(entry) {
         const inside = cells[entry]?.firstElementChild;
         if (!inside || options.hidden) return false;
@@ -162,6 +170,17 @@ const arrays = (() => {
         (inside ?? cell).title = String(x);
       }
     });
+  }
+
+  // How many letters the widest row may have: the style sheet makes a table fit its column.
+  function lettersOf(cells, columns, { hidden }) {
+    const most = new Array(columns).fill(hidden ? 1 : 6);
+    cells.forEach((cell, entry) => {
+      const inside = cell.firstElementChild;
+      const { length } = inside?.tagName === "INPUT" ? inside.value : cell.textContent;
+      most[entry % columns] = Math.max(most[entry % columns], length);
+    });
+    return most.reduce((sum, length) => sum + length, 0);
   }
 
   const largestOf = (value) => value.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);

@@ -73,6 +73,11 @@ const explain = (() => {
     if (store.secret && made.kind !== "value")
       return el("div", { class: "entry-explained" },
         el("p", { class: "small" }, "Not while a mistake is planted unseen: the sum would tell where it is.", close));
+    const asks = made.kind === "value" ? undefined
+      : sourcesOf(made.lines.flatMap(({ parts }) => parts)).find((source) => source.kind === "gradient" && store.hides(source.name));
+    if (asks)
+      return el("div", { class: "entry-explained" },
+        el("p", { class: "small" }, "Not before the quiz is through with ", link(store, asks.name), ": the sum would tell its gradient.", close));
     const result = el("output", { class: "result", "data-value": made.result, title: made.result }, number(made.result));
     const line = (part) => el("p", { class: "sum", "data-user": part.user },
       made.kind === "value" ? "= " : made.kind === "gradient" ? el("b", { class: "adds" }, "+= ") : "= ", write(part.parts),

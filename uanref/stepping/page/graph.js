@@ -8,6 +8,7 @@ const graph = (() => {
   const SPOKEN = { none: "", checking: "being checked", right: "proven", wrong: "wrong", undefined: "no number" };
   const SMALLEST = 0.75; // symbols of 15 px and names of 11 px can still be read
   const LARGEST = 1.5;
+  const PROJECTED = 2; // in the size for a class
 
   function create(store, box) {
     const svg = box.querySelector("svg");
@@ -70,7 +71,7 @@ const graph = (() => {
         else link.removeAttribute("aria-current");
       }
       count();
-      reveal();
+      fit();
       const focused = document.activeElement?.closest?.(".node");
       if (focused && focused !== links[store.current]) links[store.current].focus({ preventScroll: true });
     }
@@ -89,7 +90,8 @@ const graph = (() => {
     function fit() {
       const across = (box.clientWidth - 2) / width;
       const whole = Math.min(across, (box.clientHeight - 2) / height, LARGEST);
-      const scale = Math.max(whole, Math.min(across, SMALLEST), 0.68);
+      const big = document.documentElement.classList.contains("big"); // as wide as its box
+      const scale = Math.max(big ? Math.min(across, PROJECTED) : whole, Math.min(across, SMALLEST), 0.68);
       svg.setAttribute("width", Math.floor(width * scale));
       svg.setAttribute("height", Math.floor(height * scale));
       reveal();

@@ -36,7 +36,8 @@ const nodeWays = (() => {
 
     function named(node) {
       const ways = store.data.ways[node.name];
-      if (!ways || store.mistake?.input === node.name) return [];
+      // Where a line of the way does not follow its rule, the ways do not add up; unseen, nothing shall tell which one it is.
+      if (!ways || store.secret || store.mistake?.input === node.name) return [];
       const gradient = store.traced.gradients[node.name];
       const titles = Object.keys(ways);
       const values = titles.map((title) => derivation.total(ways[title].map((hop) => along(node.name, hop)), gradient));

@@ -30,7 +30,11 @@ const nodePanel = (() => {
         question: div("node-question"), proof: div("node-proof"), numerical: el("div", { id: "numerical", class: "cell" }), arrived: div("arrived"),
         sent: div("sent"), explained: { forward: el("div", { class: "explained" }), backward: el("div", { class: "explained" }) },
       };
-      panel.replaceChildren(
+      // Where nothing goes back there is nothing to say of it.
+      if (!store.proven.length && !store.loss) panel.replaceChildren(heading(node), el("div", { class: "three two" },
+        column("forward", "Forward", forwardRule(node), valueCell(node), parts.explained.forward),
+        column("given", "Put in", "", el("div", { class: "cell" }), [inputs(node), says.facts(node)])));
+      else panel.replaceChildren(
         heading(node),
         el("div", { class: "three" },
           column("forward", "Forward", forwardRule(node), valueCell(node), [parts.explained.forward, inputs(node)]),
@@ -39,6 +43,7 @@ const nodePanel = (() => {
           column("proof", "Proof", parts.proof, parts.numerical, says.facts(node))),
       );
       drawNumbers();
+      fit.equations(panel);
       if (told) parts.question.append(told);
       told = null;
     }
@@ -74,7 +79,8 @@ const nodePanel = (() => {
         const weights = isStandIn(node) && name === "g";
         const given = weights || store.byName[name].kind !== "step";
         const edit = weights ? store.editUpstream : (entry, number) => store.edit(name, entry, number);
-        const made = table(store.traced.values[name], given ? { name: weights ? "upstream gradient" : name, edit } : {});
+        const made = table(store.traced.values[name], given
+          ? { name: weights ? "upstream gradient" : name, edit } : { pick: picking("forward", "value", name) });
         parts.tables.push(() => made.update(store.traced.values[name]));
         return el("div", { "data-name": name, ...(weights ? { id: "weights" } : {}) },
           el("p", { class: "small" }, weights ? [el("i", {}, "g"), ", the upstream gradient"] : says.link(name),
@@ -148,10 +154,10 @@ const nodePanel = (() => {
       const how = "Each entry is moved a little, all steps behind it run again.";
       const content = {
         none: () => [el("p", { class: "small" }, isStandIn(node) ? "Nothing to prove: L changes with itself, one to one." : "No gradient, no proof.")],
-        checking: () => [el("p", {}, "… checking."), el("p", { class: "small" }, how)],
+        checking: () => [el("p", {}, "… checking."), el("p", { class: "small how" }, how)],
         undefined: () => [el("p", { class: "wrong" }, "No number: these inputs lie outside of what the equations allow.")],
-        right: () => [verdict(true, node.name), el("p", { class: "small" }, how)],
-        wrong: () => [verdict(false, node.name), el("p", { class: "small" }, how)],
+        right: () => [verdict(true, node.name), el("p", { class: "small how" }, how)],
+        wrong: () => [verdict(false, node.name), el("p", { class: "small how" }, how)],
       }[state]();
       parts.proof.replaceChildren(...content);
       const found = store.numerical(node.name);
@@ -161,6 +167,7 @@ const nodePanel = (() => {
         el("h4", {}, "Numerical gradient", store.complete(node.name) ? null : el("span", { class: "small" }, " – of all parts")),
         table(found).element,
       ] : []));
+      fit.alike([...panel.querySelectorAll("#value, #gradient, #numerical")].flatMap((cell) => [...cell.querySelectorAll(".arrays")]));
     }
 
     const verdict = (right, name) => el(
@@ -174,6 +181,7 @@ const nodePanel = (() => {
       else drawNumbers();
     });
     draw();
+    fit.follow(panel);
     return { draw };
   }
 

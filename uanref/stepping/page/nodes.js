@@ -41,8 +41,9 @@ const nodesTable = (() => {
       verdict.textContent =
         (many("checking") ? `… checking: ${many("checking")} gradients are still to be proven. ` : "") +
         (wrong ? `✗ ${wrong} gradients are wrong. ` : "") +
-        `Largest relative error of ${store.proven.length - many("checking")} gradients against the numerical ones: ` +
-        `${error(worst)} (allowed: ${error(store.data.tolerance, 0)}).`;
+        (many("checking") < store.proven.length
+          ? `Largest relative error of ${store.proven.length - many("checking")} gradients against the numerical ones: ` +
+            `${error(worst)} (allowed: ${error(store.data.tolerance, 0)}).` : "");
       verdict.classList.toggle("wrong", wrong > 0);
     }
 

@@ -117,7 +117,8 @@ const quiz = (() => {
       const gradient = store.right.gradients[name];
       const entry = entryOf(name);
       const feedback = el("p", { class: "answer", role: "status" });
-      const input = el("input", { type: "number", step: "any", id: "answer", "aria-describedby": "question" });
+      const input = el("input", {
+        type: "text", inputmode: "decimal", autocomplete: "off", spellcheck: "false", id: "answer", "aria-describedby": "question" });
       const where = arrays.entryText(gradient, entry, store.exported.axes, " at ");
       const end = (right) => {
         solved.add(name);
@@ -126,7 +127,7 @@ const quiz = (() => {
       };
       const check = (event) => {
         event.preventDefault();
-        const answer = input.valueAsNumber;
+        const answer = dom.parsed(input.value);
         if (!Number.isFinite(answer)) return feedback.replaceChildren("Type a number first.");
         count.tries += 1;
         if (accepts(answer, gradient, entry)) {

@@ -40,7 +40,7 @@ const pageState = (() => {
       const chosen = mistake ? store.data.mistakes.find((m) => m.id === mistake) ?? refuse("mistake") : null;
       const at = node ? store.road.findIndex((stop) => stop.node === node && stop.phase === (phase ?? stop.phase)) : 0;
       if (at < 0 && !has(store.byName, node)) refuse("node");
-      store.rebase({ inputs, upstream: upstream ? replaced(upstream, store.base.upstream) : store.base.upstream });
+      store.rebase({ inputs, upstream: upstream !== undefined && upstream !== null ? replaced(upstream, store.base.upstream) : store.base.upstream });
       if (chosen) store.plant(chosen);
       return { at, node };
     } catch (error) {
@@ -60,6 +60,8 @@ const pageState = (() => {
       notice.textContent = sentence;
       notice.hidden = !sentence;
     };
+    // Another script's fragment, such as #only=mixture, is left as it is.
+    const foreign = () => new URLSearchParams(location.hash.slice(1)).has("only");
     const address = (text) => location.href.split("#")[0] + (text ? `#${text}` : "");
 
     // Into the address, without a new entry in the history. Some places (a frame, a limit) refuse: then it stays as it is.
@@ -68,7 +70,7 @@ const pageState = (() => {
       timer = null;
       const { text, left } = written(store, parts);
       if (left) say(`The link holds the first changed numbers only: ${left} more do not fit into it.`);
-      if (text === last) return text;
+      if (text === last || foreign()) return text;
       if (!left) say(""); // what was said of another link
       last = text;
       try {
@@ -84,7 +86,7 @@ const pageState = (() => {
     // The address's fragment, if it is a state: "#panel" is a place on the page, "#only=mixture" a view of it.
     function take() {
       const text = location.hash.slice(1);
-      if (text === last || (text && !text.includes("=")) || text.startsWith("only=")) return;
+      if (text === last || (text && !text.includes("=")) || foreign()) return;
       try {
         const plan = read(store, parts, text);
         apply(store, parts, plan);
