@@ -53,7 +53,7 @@ def questions(seed: int) -> list[Question]:
     made: list[Callable[[np.random.Generator], Question]] = [
         lambda rng: rule(rng, "shift", "bn", "y", "beta", "All samples share a shift, so its gradient adds them up."),
         shift_number,
-        lambda rng: rule(rng, "square", "bn", "squared", "centred", "The derivative of a square is twice its root."),
+        lambda rng: rule(rng, "square", "bn", "squared", "centred", "A square grows by twice what is squared."),
         square_number,
         lambda rng: rule(rng, "mean", "bn", "mu", "x", "Each of M samples moves the mean by 1/M of its own move."),
         two_ways_number,

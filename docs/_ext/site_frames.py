@@ -1,6 +1,7 @@
 """Offline pages in frames: the explorer of each derivation, and the replay of a training.
 
-- ``{explorer} NAME`` and ``{replay}`` show one; ``:fragment:`` opens it in a state of its own, ``:picture:`` stands in
+- ``{explorer} NAME`` and ``{replay}`` show one; ``:fragment:`` opens it in a state of its own, ``:full:`` is
+  that of the page alone, ``:picture:`` stands in
   for it where no script runs and on paper; the content is the caption.
 - In a tutorial a paragraph that begins ``**Explorer** [NAME](../docs/explorer.md):`` becomes the frame of that
   derivation with the paragraph as its caption; ``**Replay** [...](../docs/replay.md):`` likewise.
@@ -56,17 +57,19 @@ def write_pages(app: Sphinx, exception: Exception | None) -> None:
         explorer.write(Path(app.outdir) / REPLAY, page, force=True)
 
 
-def figure(page: str, title: str, kind: str = "", picture: str = "", alt: str = "") -> tuple[nodes.raw, nodes.raw]:
+def figure(
+    page: str, title: str, kind: str = "", picture: str = "", alt: str = "", full: str = ""
+) -> tuple[nodes.raw, nodes.raw]:
     """Return what stands before and after a frame's caption.
 
-    A lazy frame is loaded when a reader comes near it; a link opens the page alone.
+    A lazy frame is loaded when a reader comes near it; a link opens the page alone, all of it.
     """
     fallback = f'<img class="fallback" loading="lazy" src="{escape(picture)}" alt="{escape(alt)}">' if picture else ""
     before = (
         f'<figure class="explorer{" with-picture" if picture else ""}{kind and f" {kind}"}">'
         f'<iframe src="{escape(page)}" title="{escape(title)}" loading="lazy"></iframe>{fallback}\n<figcaption>'
     )
-    after = f'<p class="alone"><a href="{escape(page)}">Open full page</a></p></figcaption></figure>'
+    after = f'<p class="alone"><a href="{escape(full or page)}">Open full page</a></p></figcaption></figure>'
     return raw(before), raw(after)
 
 
@@ -76,6 +79,7 @@ class Framed(SphinxDirective):
     has_content = True
     option_spec = {  # noqa: RUF012  docutils's own name
         "fragment": directives.unchanged,
+        "full": directives.unchanged,
         "picture": directives.unchanged,
         "alt": directives.unchanged,
         "kind": directives.unchanged,
@@ -85,9 +89,9 @@ class Framed(SphinxDirective):
         up = top(self.env.docname)
         fragment = f"#{self.options['fragment']}" if "fragment" in self.options else ""
         picture = f"{up}{self.options['picture']}" if "picture" in self.options else ""
-        before, after = figure(
-            f"{up}{page}{fragment}", title, self.options.get("kind", ""), picture, self.options.get("alt", "")
-        )
+        whole = f"{up}{page}" + (f"#{self.options['full']}" if "full" in self.options else "")
+        kind, alt = (self.options.get(name, "") for name in ("kind", "alt"))
+        before, after = figure(f"{up}{page}{fragment}", title, kind, picture, alt, whole)
         return [before, *caption, after]
 
 

@@ -108,6 +108,9 @@ def one_gaussian() -> tuple[float, float]:
 
 
 def shown(value: float) -> str:
-    """Return a number to three places, without zeros that say nothing and without a minus before 0."""
+    """Return a number to three places, without zeros that say nothing and without a minus before 0.
+
+    Its minus is the sign, not the hyphen: the page shows it in prose.
+    """
     text = f"{value:.3f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    return "0" if text == "-0" else text.replace("-", "\N{MINUS SIGN}")

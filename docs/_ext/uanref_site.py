@@ -38,16 +38,7 @@ PARTS = (
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", leave_output_alone)
-    for part in (
-        site_tutorials,
-        site_answers,
-        site_frames,
-        site_numbers,
-        site_pictures,
-        site_handout,
-        site_quiz,
-        site_names,
-    ):
+    for part in PARTS:
         part.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -143,6 +143,9 @@ def test_a_pupil_answers_before_and_after_and_saves_the_answers(quiz, tmp_path, 
     assert "".join(marks[::2]) == "✓" * 4 + "✗" * 6
     assert "".join(marks[1::2]) == "✓" * 9 + "✗"
     assert quiz.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    shown = [code.text for code in quiz.find_elements("css selector", "#results code")]
+    assert any("\N{MINUS SIGN}" in text for text in shown)
+    assert not [text for text in shown if "-" in text], "every minus alike"
 
     press(quiz, "#csv")
     press(quiz, "#json")
@@ -195,7 +198,35 @@ def test_whatever_the_storage_holds_the_page_begins(quiz):
         quiz.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, held)
         quiz.refresh()
         assert one(quiz, "#code").is_displayed(), held
+    for _ in range(3):  # the browser's storage of files may take a moment from one load to the next
+        if quiz.find_elements("css selector", "#score-before"):
+            break
+        quiz.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, held)
+        quiz.refresh()
     assert one(quiz, "#score-before").text == "before: 0 of 10"
+
+
+def test_each_question_leads_to_its_node_in_the_explorer(driver, tmp_path):
+    from uanref.stepping import explorer
+
+    (tmp_path / "quiz.html").write_text(site_quiz.page(), "utf-8")
+    driver.get((tmp_path / "quiz.html").as_uri())
+    driver.execute_script("localStorage.clear()")
+    driver.refresh()
+    for run in RUNS:
+        answer(driver, run, 10)
+    links = [link.get_attribute("href") for link in driver.find_elements("css selector", "#results a")]
+    assert len(links) == 10
+    folder = tmp_path / "explore"
+    folder.mkdir()
+    for name in {question.explorer[0] for question in RUNS["after"]}:
+        explorer.write(folder / f"{name}.html", explorer.page(find(name)))
+    for link, question in zip(links, RUNS["after"], strict=True):
+        driver.get("about:blank")
+        driver.get(link)
+        shown = "L" if question.explorer[1] == "loss" else question.explorer[1]
+        assert re.fullmatch(rf"\d+ of \d+: {shown}, .*", one(driver, "#position").text), link
+        assert not one(driver, "#notice").is_displayed()
 
 
 def test_without_a_storage_answers_last_as_long_as_the_page(quiz):

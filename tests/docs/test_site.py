@@ -214,7 +214,7 @@ def test_no_formula_is_refused(site, driver):
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("posterior", "08 · Mixtures of Gaussians"), ("UANPublic", "uanref.norms.uan_public.UANPublic")],
+    [("posterior", "08a · Mixtures of Gaussians"), ("UANPublic", "uanref.norms.uan_public.UANPublic")],
 )
 def test_search_works_from_files(site, driver, words, found):
     browser.resize(driver, 1280, 900)

@@ -82,6 +82,8 @@ def test_the_first_page_begins_with_a_mixture_to_drag(site, driver):
     assert frame.location["y"] < min(heading.location["y"] for heading in above)
     assert frame.location["y"] + frame.size["height"] < 768, "on one screen with the title"
     assert frame.get_attribute("title")
+    full = [link.get_attribute("href") for link in driver.find_elements("css selector", "figure.explorer .alone a")]
+    assert [link.rpartition("/")[2] for link in full] == ["uan.html#tab=mixture", "replay.html"], "all of each page"
     picture = driver.find_element("css selector", "figure.explorer img.fallback")
     assert not picture.is_displayed()
     assert picture.get_attribute("alt")
@@ -90,6 +92,8 @@ def test_the_first_page_begins_with_a_mixture_to_drag(site, driver):
     if "only-mixture" in (site / "explore" / "uan.html").read_text("utf-8"):  # the page shows it alone on request
         box = driver.execute_script("return arguments[0].getBoundingClientRect().toJSON()", peak)
         assert 0 < box["top"] < box["bottom"] < driver.execute_script("return innerHeight")
+    assert not driver.find_element("id", "notice").is_displayed()
+    assert driver.execute_script("return document.getElementById('notice').hidden"), "the view is no wrong link"
     driver.switch_to.default_content()
 
 

@@ -78,6 +78,7 @@ def test_the_page_shows_every_number_and_takes_ten_minutes():
     page = site_numbers.filled(source)
     assert "<<" not in page
     assert len(re.findall(r"<<\w+>>", source)) > 30
+    assert not re.search(r"(?<![\w-])-\d", re.sub(r"\$.*?\$", "", page, flags=re.DOTALL)), "a minus is no hyphen"
     assert 8 <= site_numbers.minutes_of_page(source) <= 12
     with pytest.raises(KeyError):
         site_numbers.filled("<<nobody>>")

@@ -60,6 +60,32 @@ def test_source_and_notebook_are_in_step(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_files_that_are_named_are_there(source):
+    text = source.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:uanref|tests|docs|tutorials)/[\w/]+(?:\.\w+|/))`", text))
+    missing = {name for name in named if not (FOLDER.parent / name).exists()}
+    of_the_readers_norm = {name for name in missing if re.search(r"/rms(_norm)?\.py$", name)}
+    assert missing == (of_the_readers_norm if number_of(source) == "15" else set())
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_the_scaled_gradient_is_h(source):
+    """As in the derivations' short forms: gamma dy, in front of what a norm subtracts."""
+    text = source.read_text(encoding="utf-8")
+    assert not re.search(r"\bg *= *\\?(gamma|GAMMA)", text)
+    assert not re.search(r"\bg *= *dy\b", text)
+
+
+def test_the_glossary_names_tutorials_that_are_there():
+    text = (FOLDER.parent / "docs" / "glossary.md").read_text(encoding="utf-8")
+    named = {
+        number for found in re.findall(r"\(((?:\d\d[ab]?)(?:, \d\d[ab]?)*)\)", text) for number in found.split(", ")
+    }
+    assert len(named) > 10
+    assert named <= set(NUMBERS)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
 def test_the_form_is_kept(source):
     text = source.read_text(encoding="utf-8")
     assert re.match(rf"# {number_of(source)} · \S", text), "the title carries the number"

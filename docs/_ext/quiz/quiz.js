@@ -62,6 +62,9 @@
   const score = (run) => data.runs[run].filter((question, i) => isRight(question, state.runs[run].answers[i])).length;
   const done = (run) => state.runs[run]?.done === true;
 
+  // On the screen every minus is the sign; a file keeps what programs read. A hyphen between letters stays.
+  const signed = (text) => text.replace(/(?<!\p{L})-/gu, "\u2212");
+
   // --- elements ---
 
   function el(tag, given = {}, ...children) {
@@ -94,7 +97,7 @@
       el("div", { class: "row" }, el("label", { for: "code" }, "A code that your teacher knows you by (no name needed)"), code),
       el("div", { class: "row" }, ...RUNS.map((run) => done(run)
         ? el("span", { class: "score", id: `score-${run}` }, `${run}: ${score(run)} of ${data.runs[run].length}`)
-        : el("button", { type: "button", class: "main", id: run, onclick: () => ask(run) }, state.runs[run] ? `Go on: ${run}` : `Start: ${run}`))),
+        : el("button", { type: "button", class: run === RUNS.find((each) => !done(each)) ? "main" : "", id: run, onclick: () => ask(run) }, state.runs[run] ? `Go on: ${run}` : `Start: ${run}`))),
       lasting ? null : el("p", { class: "wrong" }, "This browser keeps nothing for this page: save your answers before you close it."),
       RUNS.some(done) ? el("div", { class: "row" },
         el("button", { type: "button", id: "csv", onclick: () => save("csv") }, "Save answers (CSV)"),
@@ -137,12 +140,12 @@
   function asked(run, question, i, mine, note) {
     const title = `${run}-${question.id}`;
     const box = el("fieldset", { id: title, "aria-describedby": `${title}-asked` }, el("legend", {}, `${i + 1} of ${data.runs[run].length}`),
-      el("div", { class: "given" }, ...question.given.map((line) => el("div", {}, el("code", {}, line)))), el("p", { id: `${title}-asked` }, question.asked));
+      el("div", { class: "given" }, ...question.given.map((line) => el("div", {}, el("code", {}, signed(line))))), el("p", { id: `${title}-asked` }, question.asked));
     if (question.choices.length) {
       question.choices.forEach((choice, k) => {
         const button = el("input", { type: "radio", name: title, value: k, onchange: () => note(i, k) });
         button.checked = mine.answers[i] === k;
-        box.append(el("label", { class: "choice" }, button, el("code", {}, choice)));
+        box.append(el("label", { class: "choice" }, button, el("code", {}, signed(choice))));
       });
     } else {
       const field = el("input", { type: "text", inputmode: "text", maxlength: 20, autocomplete: "off", "aria-label": "A number, to two places", oninput: () => note(i, field.value) });
@@ -158,12 +161,12 @@
     const [before, after] = RUNS;
     const mark = (run, i) => {
       const right = isRight(data.runs[run][i], state.runs[run].answers[i]);
-      return el("td", {}, el("span", { class: right ? "right" : "wrong" }, right ? "✓ " : "✗ "), el("code", {}, told(data.runs[run][i], state.runs[run].answers[i]) || "–"));
+      return el("td", {}, el("span", { class: right ? "right" : "wrong" }, right ? "✓ " : "✗ "), el("code", {}, signed(told(data.runs[run][i], state.runs[run].answers[i])) || "–"));
     };
     const rows = data.runs[after].map((question, i) => el("tr", {},
       el("td", {}, String(i + 1)), mark(before, i), mark(after, i),
-      el("td", {}, el("code", {}, rightText(question)), el("div", { class: "small" }, question.why, " ",
-        el("a", { href: `explore/${question.explorer[0]}.html`, target: "_blank", rel: "noopener" }, `explorer: ${question.explorer.join(", ")}`)))));
+      el("td", {}, el("code", {}, signed(rightText(question))), el("div", { class: "small" }, question.why, " ",
+        el("a", { href: `explore/${question.explorer[0]}.html#node=${question.explorer[1]}`, target: "_blank", rel: "noopener" }, `explorer: ${question.explorer.join(", ")}`)))));
     return el("section", { id: "results" }, el("h2", {}, "What was learned"),
       el("p", { class: "score", id: "gain" }, `From ${score(before)} to ${score(after)} of ${rows.length}.`),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Answers, scrollable" }, el("table", {},

@@ -83,7 +83,7 @@ const pageState = (() => {
       if (timer === null) timer = setTimeout(write, PAUSE);
     };
 
-    // The address's fragment, if it is a state: "#panel" is a place on the page.
+    // The address's fragment, if it is a state: "#panel" is a place on the page, "#only=mixture" a view of it.
     function take() {
       const text = location.hash.slice(1);
       if (text === last || (text && !text.includes("=")) || foreign()) return;
