@@ -11,7 +11,7 @@ from uanref import replay
 from uanref.training import recording
 
 DOCS = Path(__file__).parents[2] / "docs"
-TEXT = " ".join((DOCS / "replay.md").read_text("utf-8").split())
+TEXT = " ".join((DOCS / "replay.md").read_text("utf-8").replace("\\\n", " ").split())
 
 
 @pytest.fixture(scope="module")
