@@ -24,7 +24,7 @@ from support.checkpoints import state
 from support.idx import write_images
 
 from uanref.experiments import recipe, single
-from uanref.training import checkpoint
+from uanref.training import checkpoint, recording
 
 KILLS = 60 if turns.whole() else 20  # a commit
 EPOCHS = 30
@@ -143,7 +143,8 @@ class Attack:
         # A signal while Python itself ends, after the last line, kills by default: nothing of ours runs any more.
         if process.returncode not in (0, CODES[signum]) and not ("Curves in" in out and process.returncode == -signum):
             self.faults.append(f"{here}: exit code {process.returncode}: {said[-500:]}")
-        expected = {"a.npz", "a-curves.png"} | {f"a.{i}.npz" for i in range(1, 9)}
+        runs = {"a", *(f"a.{i}" for i in range(1, 9))}
+        expected = {"a-curves.png"} | {f"{run}{end}" for run in runs for end in (".npz", "-replay.npz")}
         strange = {left.name for left in self.folder.iterdir()} - expected - self.left
         if strange and not (signum == signal.SIGKILL and strange <= self.hidden()):
             self.faults.append(f"{here}: left {strange}")
@@ -162,7 +163,9 @@ class Attack:
         after = self.held(self.path)
         if after < before or (done and after != EPOCHS):
             self.faults.append(f"{here}: {after} epochs after it, done: {done}")
-        for path in sorted(self.folder.glob("a*.npz")):
+        for path in sorted(self.folder.glob("a*-replay.npz")):
+            recording.read(path)  # whole or not there
+        for path in sorted(set(self.folder.glob("a*.npz")) - set(self.folder.glob("a*-replay.npz"))):
             epoch = self.held(path)
             if state(path) != self.straight[schedule][epoch]:
                 self.faults.append(f"{here}: {path.name} is not the straight run at epoch {epoch}")

@@ -73,6 +73,7 @@ class Page:
     def shot(self, name: str) -> None:
         if folder := os.environ.get("UANREF_SCREENSHOTS"):
             made = self.driver.execute_cdp_cmd("Page.captureScreenshot", {})
+            Path(folder).mkdir(parents=True, exist_ok=True)
             Path(folder, f"{name}.png").write_bytes(base64.b64decode(made["data"]))
 
 
