@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import browser
+from support import browser, turns
 
 from uanref.derivations import Trace, find
 from uanref.stepping import explorer, markup
@@ -142,7 +142,8 @@ class Page:
 
 
 def slow(*names: str) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+    """Return further derivations for a slow run: at a commit every second one of them, at another commit the others."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in turns.part(names, min(2, len(names)))]
 
 
 def near(found: list[float], expected: Any, what: str) -> None:
