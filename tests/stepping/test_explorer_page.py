@@ -198,6 +198,20 @@ def test_what_does_not_fit_on_a_page_is_told() -> None:
         explorer.page(bn, {key: array for key, array in bn.example().items() if key != "gamma"})
 
 
+def test_a_gradient_without_a_numerical_one_is_told_and_the_page_is_made() -> None:
+    posterior = find("posterior")
+    inputs = posterior.example()
+    inputs["x"][0, 0] = 1e8
+    page = explorer.page(posterior, inputs)
+    trace = posterior.trace(inputs)
+    (name,) = [node.name for node in trace.nodes.values() if node.unproven]
+    told = {node["name"]: node for node in data_of(page)["derivation"]["nodes"]}[name]
+    assert told["gradient"] == trace[name].gradient.tolist()  # type: ignore[union-attr]
+    assert [told[key] for key in ("numerical", "doubt", "error")] == [None] * 3
+    assert f"{explorer.NO_NUMERICAL}: 1. Largest relative error of 11 gradients" in page
+    assert '<td class="error">no number</td>' in page
+
+
 def test_numbers_are_written_with_four_digits_and_colored_by_size() -> None:
     table = markup.array_table([[1.0, -2.0], [0.123456, 0.0]], ["m", "c"], {"m": "sample", "c": "channel"}, "Value")
     assert '<td class="negative h10">−2.000</td>' in table

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import browser
+from support import browser, turns
 
 from uanref.derivations import Trace, find
 from uanref.stepping import explorer, markup
@@ -142,7 +142,8 @@ class Page:
 
 
 def slow(*names: str) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+    """Return further derivations for a slow run: at a commit every second one of them, at another commit the others."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in turns.part(names, min(2, len(names)))]
 
 
 def near(found: list[float], expected: Any, what: str) -> None:
@@ -489,6 +490,47 @@ def test_focus_is_seen_and_every_control_has_a_name(page: Page) -> None:
     assert unnamed == []
 
 
+def test_a_link_of_the_panel_keeps_the_focus_in_it(page: Page) -> None:
+    page.open("bn")
+    page.script("explorer.state.go(3)")
+    before = page.current()
+    page.one("#panel button.plain").send_keys(page.key("ENTER"))
+    assert page.current() != before
+    assert page.script("return document.activeElement.id") == "panel"
+    page.press("f")
+    assert page.script("return document.activeElement.id") == "panel"
+
+
+def test_what_is_checked_is_read_aloud_once_and_numbers_of_edges_are_not(page: Page) -> None:
+    page.open("bn")
+    said = page.script(
+        "explorer.state.edit('x', 0, 2); const { textContent, ariaBusy } = document.querySelector('#verdict');"
+        "return [ariaBusy, textContent]"
+    )
+    assert said == ["true", "… checking: 12 gradients are still to be proven. "]
+    page.proven()
+    assert page.one("#verdict").get_attribute("aria-busy") == "false"
+    page.script("explorer.state.go(14)")
+    assert page.one(".labels .flow").is_displayed()
+    assert page.one(".labels").get_attribute("aria-hidden") == "true"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_with_forced_colours_formulas_have_the_readers_colour_and_cover_nothing(page: Page, dark: bool) -> None:
+    features = {"forced-colors": "active", "prefers-color-scheme": "dark" if dark else "light"}
+    media = [{"name": name, "value": value} for name, value in features.items()]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    page.open("uan")
+    page.script("explorer.state.go(30)")
+    found = page.script(
+        "return [...document.querySelectorAll('#panel p, #panel math, #panel mi')].map((e) => {"
+        "const { color, forcedColorAdjust } = getComputedStyle(e); return [e.localName, color, forcedColorAdjust]; })"
+    )
+    assert {name for name, *_ in found} == {"p", "math", "mi"}
+    assert len({color for _, color, _ in found}) == 1
+    assert all((adjust == "none") == (name != "p") for name, _, adjust in found)
+
+
 def test_light_and_dark_by_preference_and_by_button(page: Page) -> None:
     paper = "return getComputedStyle(document.documentElement).backgroundColor"
     page.open("bn")
@@ -502,6 +544,55 @@ def test_light_and_dark_by_preference_and_by_button(page: Page) -> None:
     page.shot("bn-desktop-dark")
     page.one("#theme").click()
     assert page.script(paper) == light
+
+
+FAINT = r"""
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const rgba = (color) => {
+  canvas.clearRect(0, 0, 1, 1);
+  canvas.fillStyle = color;
+  canvas.fillRect(0, 0, 1, 1);
+  const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+  return [r, g, b, a / 255];
+};
+const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+const linear = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+function behind(element) {
+  const papers = [];
+  for (let e = element; e; e = e.parentElement) papers.unshift(rgba(getComputedStyle(e).backgroundColor));
+  return papers.reduce((below, top) => over(top, below), [255, 255, 255]);
+}
+const texts = [...document.querySelectorAll("body *")].filter((e) => e.checkVisibility({ visibilityProperty: true }) &&
+  !e.closest(":disabled") &&
+  ([...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || e.matches("input[type=text]")));
+const faint = texts.flatMap((e) => {
+  const drawn = e.closest("svg"), style = getComputedStyle(e), box = e.closest(".node")?.querySelector("rect");
+  let paper = behind(drawn ? drawn.parentElement : e);
+  if (box) paper = over(rgba(getComputedStyle(box).fill), paper);
+  const ink = over(rgba(drawn ? style.fill : style.color), paper);
+  const [low, high] = [luminance(ink), luminance(paper)].sort((a, b) => a - b);
+  const ratio = (high + 0.05) / (low + 0.05);
+  const named = `${e.tagName} ${e.getAttribute("class")} ${e.textContent.slice(0, 20)}`;
+  return ratio < 4.5 ? [`${named}: ${ratio.toFixed(2)}`] : [];
+});
+return [texts.length, faint];
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(page: Page, dark: bool) -> None:
+    browser.resize(page.driver, 1366, 768, dark)
+    page.open("uan")
+    page.script("explorer.state.go(30); explorer.state.plant(explorer.state.data.mistakes[3])")
+    page.proven()
+    # A box changes its colour slowly; what is measured is where it ends.
+    page.until(lambda: not page.script("return document.getAnimations().length"), "nothing moves")
+    for tab in page.all("[role=tab]"):
+        tab.click()
+        texts, faint = page.script(FAINT)
+        assert texts > 50, tab.text
+        assert faint == [], tab.text
 
 
 @pytest.mark.parametrize("name", ["bn", *slow("uan", "conv", "adam")])

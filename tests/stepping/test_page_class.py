@@ -669,3 +669,46 @@ def test_nothing_is_said_of_errors_before_one_is_known(page: Page) -> None:
     assert "relative error" not in told
     page.proven()
     assert "error of 12 gradients" in page.one("#verdict").text
+
+
+def test_a_gradient_without_a_numerical_one_is_neither_proven_nor_wrong(page: Page) -> None:
+    page.open("posterior")
+    page.script("explorer.state.edit('x', 0, 1e8)")
+    page.proven()
+    assert [name for name, mark in page.marks().items() if mark == "?"] == ["log_total"]
+    told = page.one("#verdict").text
+    assert f"{explorer.NO_NUMERICAL}: 1. Largest relative error of 11 gradients" in told
+    assert "wrong" not in told
+    assert page.all(".node.wrong, tr.wrong-row") == []
+    page.select("log_total")
+    assert "No numerical gradient" in page.one("#node-proof").text
+    assert "not to be proven" in str(page.one('.node[data-name="log_total"]').get_attribute("aria-label"))
+
+
+def test_in_the_game_neither_ways_nor_collapse_tell_where_the_mistake_is(page: Page) -> None:
+    page.open("bn")
+    page.select("x")
+    assert len(page.all("#named-ways [data-way]")) == 3
+    page.script("explorer.lesson.game.start(3)")
+    assert page.all("#named-ways [data-way]") == []
+    page.tab("collapse")
+    assert "planted unseen" in page.one("#collapse").text
+    assert page.all("#collapse .lines li, #collapse .check, #collapse td") == []
+    assert not page.one("#line").is_enabled()
+    mistake = page.script("const { planted } = explorer.state; explorer.lesson.game.stop(); return planted.id")
+    lines = len(page.derivation.collapse[0].lines)
+    page.one("#line").send_keys(page.key("END"))
+    assert len(page.all("#collapse .check .right")) == lines - 1
+    page.script("explorer.state.plant(explorer.state.data.mistakes.find(({ id }) => id === arguments[0]))", mistake)
+    assert "A mistake is planted" in page.one("#collapse").text
+    assert page.all("#collapse .check .wrong") != []
+
+
+def test_an_upstream_gradient_of_zeros_can_be_handed_over(page: Page) -> None:
+    bn = find("bn")
+    zeros = np.zeros(bn.example()["x"].shape)
+    started(page, "bn", {"upstream": zeros.tolist()})
+    assert notice(page) == ""
+    page.holds(bn.trace(upstream=zeros, numerical=False))
+    page.proven()
+    assert set(page.marks().values()) == {"✓", ""}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from uanref.derivations import DERIVATIONS, find
+from uanref.stepping import show
 from uanref.stepping.export import exported
 from uanref.stepping.walk import Walk
 
@@ -214,3 +217,20 @@ def test_a_gradient_that_is_no_number_is_wrong(walk):
     node = replace(walk.trace["mu"], gradient=np.full(2, np.nan))
     walk.trace = replace(walk.trace, nodes={**walk.trace.nodes, "mu": node})
     assert walk.wrong() == ["mu"]
+
+
+def test_a_gradient_that_nothing_can_be_held_against_is_neither_right_nor_wrong():
+    posterior = find("posterior")
+    inputs = posterior.example()
+    inputs["x"][0, 0] = 1e8
+    walk = Walk(posterior, inputs)
+    node = walk.trace["log_total"]
+    assert node.unproven, "its own steps overflow when it is moved"
+    assert walk.wrong() == []
+    assert show.proof(node).plain.startswith("? no numerical gradient")
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(show.proofs(walk.trace))
+    table = console.export_text()
+    assert "WRONG" not in table
+    assert "nan" not in table
+    assert table.count("no number") == 1

@@ -136,7 +136,8 @@ MIXTURE = (
                 softmax(score, "k") * d("log_total"),
             )
         },
-        meaning="The mixture's log density. The gradient of a log-sum-exp is the softmax: the posterior appears here.",
+        meaning="The mixture's log density, up to the same constant. The gradient of a log-sum-exp is the softmax: "
+        "the posterior appears here.",
         source=BISHOP,
     ),
 )

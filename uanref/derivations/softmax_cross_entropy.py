@@ -49,7 +49,7 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
                     p * d("log_total"),
                 )
             },
-            meaning="The logarithm of the softmax's denominator. Its gradient is the softmax itself, p.",
+            meaning="The logarithm of the softmax's denominator. Its derivative by a logit is the softmax, p.",
             source="Bishop 2006, eq. 4.104; the denominator in logarithms is this project's choice",
         ),
         Step(

@@ -43,6 +43,16 @@ class Node:
         return self.definition.name
 
     @property
+    def unproven(self) -> bool:
+        """Whether a finite gradient stands against a numerical one that is not: nobody can tell whether it is right.
+
+        Moved a little, an entry of the value makes a later step overflow.
+        """
+        if self.gradient is None or self.numerical is None:
+            return False
+        return bool(np.isfinite(self.gradient).all() and not np.isfinite(self.numerical).all())
+
+    @property
     def error(self) -> float | None:
         """``max |gradient - numerical|`` in units of their largest entry (at least 1e-3); None if not computed.
 

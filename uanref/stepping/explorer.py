@@ -32,6 +32,8 @@ THERE_AND_BACK = (
 )
 ONE_WAY = "The road leads forward through the steps: nothing is differentiated here. Inputs stand beside it."
 
+NO_NUMERICAL = "Gradients without a numerical one, as a later step overflows"
+
 STYLES = ("page.css", "explain.css", "mixture.css", "class.css")
 
 SCRIPTS = (
@@ -160,10 +162,14 @@ def _layer(derivation: Derivation) -> str:
 
 
 def _verdict(trace: Trace) -> str:
-    proofs = [node.error for node in trace.nodes.values() if node.error is not None]
-    if not proofs:
+    proofs = [node.error for node in trace.nodes.values() if node.error is not None and not node.unproven]
+    left = sum(node.unproven for node in trace.nodes.values())
+    unproven = f"{NO_NUMERICAL}: {left}. " if left else ""
+    if not proofs and not left:
         return "Nothing is differentiated here: there are no gradients to prove."
-    return (
+    if not proofs:
+        return unproven.strip()
+    return unproven + (
         f"Largest relative error of {len(proofs)} gradients against the numerical ones: {error_text(max(proofs))} "
         f"(allowed: {error_text(TOLERANCE, digits=0)})."
     )

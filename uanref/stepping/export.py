@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ def exported(trace: Trace) -> dict[str, Any]:
         ``name``, ``title``, ``summary``, ``layer``; ``axes`` (name to meaning) and ``sizes`` (name to length);
         ``nodes``, inputs first, each with ``kind`` (``"input"``, ``"constant"`` or ``"step"``), ``name``, ``symbol``
         and ``math`` (its symbol in Unicode and MathML), ``axes``, ``meaning``, ``value`` (nested lists along the
-        axes) and, unless constant, ``gradient``, ``numerical``, ``doubt`` (at most 1e300) and ``error``; a step also
+        axes) and, unless constant, ``gradient``, ``numerical``, ``doubt`` (at most 1e300) and ``error`` (the last
+        three None where the numerical gradient is no number, as JSON has none); a step also
         has ``equation`` (MathML) and ``text`` (Unicode), ``source``, ``file``, ``line``, ``inputs``, ``forward`` (an
         expression as nested lists, :meth:`~uanref.derivations.expressions.Expression.as_list`) and ``backward``: per
         input name ``equation``, ``text`` and ``expression``. ``output`` names the last step, ``upstream`` is its
@@ -81,6 +83,8 @@ def _loss(derivation: Derivation) -> dict[str, Any] | None:
 
 def _node(node: Node, derivation: Derivation) -> dict[str, Any]:
     definition = node.definition
+    if node.unproven:
+        node = replace(node, numerical=None, doubt=None)
     made: dict[str, Any] = {
         "kind": _kind(definition),
         "name": node.name,

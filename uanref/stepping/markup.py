@@ -82,7 +82,9 @@ def _row(node: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     back = "".join(f'<div class="scroll">{local["equation"]}</div>' for local in node.get("backward", {}).values())
     if back:
         back = f"<details><summary>The way back</summary>{back}</details>"
-    error = "no gradient" if node["error"] is None else error_text(node["error"])
+    error = (
+        "no gradient" if node["gradient"] is None else error_text(math.nan if node["error"] is None else node["error"])
+    )
     if node["kind"] == "loss":
         error = "where it starts"
     numbers = f'<div class="value">{array_table(node["value"], node["axes"], axes, "Value")}</div>'

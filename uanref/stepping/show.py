@@ -145,6 +145,8 @@ def proof(node: Node) -> Text:
         return Text(START)
     if node.error is None:
         return Text("no gradient")
+    if node.unproven:
+        return Text("? no numerical gradient: moved a little, an entry makes a later step overflow", "bold")
     good = node.error <= TOLERANCE
     told = "the numerical gradient agrees" if good else "the numerical gradient differs"
     return Text(f"{'✓' if good else '✗'} {told}: relative error {node.error:.1e}", "bold" if good else "bold red")
@@ -201,8 +203,10 @@ def proofs(trace: Trace) -> Table:
             made.add_row(
                 f"d{symbol(node.definition)}",
                 f"{np.abs(node.gradient).max():.3g}",
-                f"{node.error:.1e}",
-                Text("ok" if good else "WRONG", "bold" if good else "bold red"),
+                "no number" if node.unproven else f"{node.error:.1e}",
+                Text(
+                    "ok" if good else "?" if node.unproven else "WRONG", "bold" if good or node.unproven else "bold red"
+                ),
             )
     return made
 

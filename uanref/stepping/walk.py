@@ -193,8 +193,8 @@ class Walk:
 
 
 def is_wrong(node: Node) -> bool:
-    """Tell whether a node's gradient is not the numerical one; nan is not."""
-    return node.error is not None and not node.error <= TOLERANCE
+    """Tell whether a node's gradient is not the numerical one; nan is not. Without a numerical one nobody can tell."""
+    return node.error is not None and not node.unproven and not node.error <= TOLERANCE
 
 
 def _finite(trace: Trace) -> Trace:

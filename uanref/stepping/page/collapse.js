@@ -27,6 +27,13 @@ const collapse = (() => {
     );
 
     function show() {
+      // The first line that is not equal to the one before would tell where a mistake stands.
+      slider.disabled = which.disabled = store.secret;
+      if (store.secret) {
+        reading.textContent = "";
+        lines.replaceChildren();
+        return value.replaceChildren(el("p", {}, "A mistake is planted unseen: find it, or stop the game, under “Find it”."));
+      }
       const at = Number(slider.value) - 1;
       slider.max = shown.lines.length;
       reading.textContent = `${at + 1} of ${shown.lines.length}`;
@@ -37,7 +44,8 @@ const collapse = (() => {
       lines.replaceChildren(...values.map((value, i) => el("li", i === at ? { "aria-current": "true" } : {},
         equation(shown.lines[i].equation), el("p", {}, shown.lines[i].why), i ? check(values[i - 1], value) : null)));
       const open = value.querySelector("details")?.open;
-      value.replaceChildren(el("details", { open: open ?? true }, el("summary", {}, "The value of this line: the gradient of ", math(node.math)),
+      const planted = store.mistake ? el("p", {}, "A mistake is planted: the gradients that the lines are evaluated with follow it.") : null;
+      value.replaceChildren(...(planted ? [planted] : []), el("details", { open: open ?? true }, el("summary", {}, "The value of this line: the gradient of ", math(node.math)),
         arrays.table(values[at], store.exported.axes).element));
     }
 

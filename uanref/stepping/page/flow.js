@@ -12,7 +12,7 @@ const flow = (() => {
   const widthOf = (size) => (size > 0 ? 1.2 + 0.85 * Math.min(Math.max(Math.log10(size) + 4, 0), 5) : 1.2);
 
   function create(store, svg, edges) {
-    const labels = make("g", { class: "labels" });
+    const labels = make("g", { class: "labels", "aria-hidden": "true" });
     const tokens = make("g", { class: "tokens", "aria-hidden": "true" });
     svg.append(labels, tokens);
     const width = Number(svg.getAttribute("viewBox").split(" ")[2]);

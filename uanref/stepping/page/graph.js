@@ -4,8 +4,8 @@
 "use strict";
 
 const graph = (() => {
-  const MARKS = { none: "", checking: "…", right: "✓", wrong: "✗", undefined: "?" };
-  const SPOKEN = { none: "", checking: "being checked", right: "proven", wrong: "wrong", undefined: "no number" };
+  const MARKS = { none: "", checking: "…", right: "✓", wrong: "✗", undefined: "?", unproven: "?" };
+  const SPOKEN = { none: "", checking: "being checked", right: "proven", wrong: "wrong", undefined: "no number", unproven: "not to be proven" };
   const SMALLEST = 0.75; // symbols of 15 px and names of 11 px can still be read
   const LARGEST = 1.5;
   const PROJECTED = 2; // in the size for a class

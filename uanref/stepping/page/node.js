@@ -20,7 +20,14 @@ const nodePanel = (() => {
     const isStandIn = (node) => node.kind === "loss";
     const own = (node) => node.name === exported.output && !store.loss; // a derivation that ends in its own loss
 
+    // A link that leads to another node is drawn over: the focus then stays in the panel, which is told anew.
     function draw() {
+      const held = panel.contains(document.activeElement);
+      drawNode();
+      if (held && !panel.contains(document.activeElement)) panel.focus({ preventScroll: true });
+    }
+
+    function drawNode() {
       const node = store.byName[store.current];
       const hidden = quiz.hides(node.name);
       const div = (id) => el("div", { id });
@@ -156,6 +163,7 @@ const nodePanel = (() => {
         none: () => [el("p", { class: "small" }, isStandIn(node) ? "Nothing to prove: L changes with itself, one to one." : "No gradient, no proof.")],
         checking: () => [el("p", {}, "… checking."), el("p", { class: "small how" }, how)],
         undefined: () => [el("p", { class: "wrong" }, "No number: these inputs lie outside of what the equations allow.")],
+        unproven: () => [el("p", {}, "No numerical gradient: moved a little, an entry makes a later step overflow. So nothing is proven here.")],
         right: () => [verdict(true, node.name), el("p", { class: "small how" }, how)],
         wrong: () => [verdict(false, node.name), el("p", { class: "small how" }, how)],
       }[state]();

@@ -28,7 +28,7 @@ const nodesTable = (() => {
     function proofs() {
       const states = rows.map(({ name, row }) => {
         const now = store.state(name);
-        const text = { none: "no gradient", checking: "… checking", undefined: "no number" };
+        const text = { none: "no gradient", checking: "… checking", undefined: "no number", unproven: "no number" };
         const given = name === store.loss?.name ? "where it starts" : null;
         row.querySelector(".error").textContent = given ?? text[now] ?? `${now === "right" ? "✓" : "✗"} ${error(store.error(name))}`;
         row.classList.toggle("wrong-row", now === "wrong" || now === "undefined");
@@ -36,13 +36,17 @@ const nodesTable = (() => {
       });
       if (!store.proven.length) return;
       const many = (kind) => states.filter((now) => now === kind).length;
+      const are = (n) => (n === 1 ? "1 gradient is" : `${n} gradients are`);
       const wrong = many("wrong") + many("undefined");
-      const worst = store.proven.filter((name) => store.numerical(name)).reduce((most, name) => Math.max(most, store.error(name)), 0);
+      const judged = store.proven.filter((name) => !["checking", "unproven"].includes(store.state(name)));
+      const worst = judged.reduce((most, name) => Math.max(most, store.error(name)), 0);
+      verdict.setAttribute("aria-busy", String(many("checking") > 0)); // read aloud once, at the end
       verdict.textContent =
-        (many("checking") ? `… checking: ${many("checking")} gradients are still to be proven. ` : "") +
-        (wrong ? `✗ ${wrong} gradients are wrong. ` : "") +
-        (many("checking") < store.proven.length
-          ? `Largest relative error of ${store.proven.length - many("checking")} gradients against the numerical ones: ` +
+        (many("checking") ? `… checking: ${are(many("checking"))} still to be proven. ` : "") +
+        (wrong ? `✗ ${are(wrong)} wrong. ` : "") +
+        (many("unproven") ? `Gradients without a numerical one, as a later step overflows: ${many("unproven")}. ` : "") +
+        (judged.length
+          ? `Largest relative error of ${judged.length} gradients against the numerical ones: ` +
             `${error(worst)} (allowed: ${error(store.data.tolerance, 0)}).` : "");
       verdict.classList.toggle("wrong", wrong > 0);
     }

@@ -153,12 +153,13 @@ const store = (() => {
       if (job !== null || nextJob() !== null) prove();
     }
 
-    // Of a node's gradient: "none", "checking", "right", "wrong", or "undefined" where it is no number.
+    // Of a node's gradient: "none", "checking", "right", "wrong", "undefined" where it is no number, or "unproven" where the
+    // numerical one alone is none.
     function state(name) {
       if (!proven.includes(name)) return "none";
       if (!numerical[name]) return "checking";
       const apart = error(name);
-      if (!Number.isFinite(apart)) return "undefined";
+      if (!Number.isFinite(apart)) return traced.gradients[name].data.every(Number.isFinite) ? "unproven" : "undefined";
       return apart <= data.tolerance ? "right" : "wrong";
     }
 
