@@ -18,7 +18,7 @@ from uanref.stepping.keys import HELP, ONE_KEY, SENT
 from uanref.stepping.page_data import page_data
 from uanref.stepping.printed import print_walk
 from uanref.stepping.show import WHOLE
-from uanref.stepping.suspend import on_suspend
+from uanref.stepping.signals import on_suspend
 from uanref.stepping.terminal import Screen
 from uanref.stepping.unicode import equation, local_equation, symbol
 from uanref.stepping.walk import Walk
@@ -358,7 +358,7 @@ def test_no_answer_changes_nothing(key, error, told):
 @pytest.mark.skipif(not hasattr(signal, "SIGTSTP"), reason="no Ctrl-Z here")
 def test_ctrl_z_gives_the_terminal_back_and_takes_it_again(monkeypatch):
     done = []
-    monkeypatch.setattr("uanref.stepping.suspend.os.kill", lambda process, number: done.append(number))
+    monkeypatch.setattr("uanref.stepping.signals.os.kill", lambda process, number: done.append(number))
     before = signal.getsignal(signal.SIGTSTP)
     with on_suspend(lambda: done.append("left"), lambda: done.append("back")):
         for _ in range(2):

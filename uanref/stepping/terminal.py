@@ -12,9 +12,8 @@ from rich.text import Text
 from uanref.derivations.mistakes import mistakes
 from uanref.stepping import keys
 from uanref.stepping.keyboard import Keyboard
-from uanref.stepping.resize import on_resize
 from uanref.stepping.road import BACKWARD
-from uanref.stepping.suspend import on_suspend
+from uanref.stepping.signals import on_resize, on_suspend
 from uanref.stepping.view import help_lines, view
 from uanref.stepping.walk import Walk
 
