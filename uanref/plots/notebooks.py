@@ -7,8 +7,10 @@ import sys
 import matplotlib
 from cycler import cycler
 
-CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""``"C0"`` to ``"C5"``: of Okabe and Ito (2008), which stay apart for all common forms of colour blindness."""
+from uanref.plots.style import COLORS, COMPONENT_COLORS
+
+CYCLE = (COLORS["bn"], *COMPONENT_COLORS)
+"""``"C0"`` to ``"C5"``."""
 SETTINGS = {
     "axes.prop_cycle": cycler(color=CYCLE),
     "axes.spines.top": False,

@@ -99,7 +99,7 @@ def page(
     trace = derivation.trace(given, trace.upstream)
     data = page_data(trace, seed)
     told = data["derivation"]
-    loss = loss_node(trace)
+    loss = loss_node(trace, told["loss"])
     folder = resources.files("uanref.stepping") / "page"
     css = "\n" + font_face() + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
     scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]

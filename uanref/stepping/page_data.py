@@ -10,6 +10,7 @@ from uanref.derivations import Derivation, Trace
 from uanref.derivations.expressions import Expression, exp, ref
 from uanref.derivations.mistakes import mistakes
 from uanref.stepping.export import exported
+from uanref.stepping.loss import with_its_loss
 from uanref.stepping.markup import TOLERANCE
 from uanref.stepping.single import single
 from uanref.stepping.unicode import local_equation
@@ -67,16 +68,18 @@ def page_data(trace: Trace, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def loss_node(trace: Trace) -> dict[str, Any] | None:
+def loss_node(trace: Trace, loss: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the loss that stands in for the rest of a network as one more node of the page; None where none does.
 
-    Its value is the sum of the output's entries, each times its upstream gradient; its gradient is dL/dL = 1.
+    Args:
+        trace: what the page shows.
+        loss: what :func:`~uanref.stepping.export.exported` tells of it.
     """
-    loss = exported(trace)["loss"]
     if loss is None:
         return None
-    value = float((trace.upstream * trace.output).sum())
-    return {"kind": "loss", "axes": [], "value": value, "gradient": 1.0, "numerical": None, "error": None, **loss}
+    node = with_its_loss(trace)[loss["name"]]
+    value, gradient = node.value.tolist(), None if node.gradient is None else node.gradient.tolist()
+    return {"kind": "loss", "axes": [], "value": value, "gradient": gradient, "numerical": None, "error": None, **loss}
 
 
 def mixture(derivation: Derivation) -> dict[str, Any] | None:

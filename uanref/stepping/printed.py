@@ -7,10 +7,8 @@ from rich.text import Text
 
 from uanref.derivations import Node, Trace
 from uanref.stepping import show
-from uanref.stepping.road import BACKWARD, FORWARD, TURN, Stop
+from uanref.stepping.road import BACKWARD, PHASES, TURN, Stop
 from uanref.stepping.walk import Walk
-
-RULES = {FORWARD: "forward", TURN: "the loss: the road turns", BACKWARD: "backward"}
 
 
 def print_walk(walk: Walk, console: Console, whole: bool = False) -> None:
@@ -35,7 +33,7 @@ def print_walk(walk: Walk, console: Console, whole: bool = False) -> None:
     phase = ""
     for stop in walk.stops:
         if stop.phase != phase:
-            console.rule(RULES[stop.phase])
+            console.rule(PHASES[stop.phase])
         phase = stop.phase
         _print_stop(walk, console, stop, whole)
         walk.move(1)

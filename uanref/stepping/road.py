@@ -14,6 +14,9 @@ from uanref.derivations.steps import Local
 
 FORWARD, TURN, BACKWARD = "forward", "loss", "backward"
 
+PHASES = {FORWARD: "forward", TURN: "the loss: the road turns", BACKWARD: "backward"}
+"""The phases in words."""
+
 LOSS = "loss"
 """The name of the loss: of the last step where that is a loss, else of the stand-in."""
 

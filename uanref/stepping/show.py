@@ -10,9 +10,9 @@ from rich.text import Text
 
 from uanref.backend import Array
 from uanref.derivations import Collapse, Input, Node, Step, Trace
+from uanref.stepping.markup import TOLERANCE
 from uanref.stepping.road import LOSS
 from uanref.stepping.unicode import equation, local_equation, symbol, text
-from uanref.stepping.walk import TOLERANCE
 
 WHOLE = 40
 """An array with more entries is summarized unless the reader asks for all of it."""

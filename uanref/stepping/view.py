@@ -13,7 +13,7 @@ from rich.text import Text
 
 from uanref.stepping import show
 from uanref.stepping.keys import HELP, SHORT
-from uanref.stepping.road import BACKWARD, FORWARD, TURN
+from uanref.stepping.road import BACKWARD, FORWARD, PHASES, TURN
 from uanref.stepping.unicode import symbol
 from uanref.stepping.walk import is_wrong
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 LIST = 20  # columns of the list of nodes, frame included
 FRAME = 2  # rows of a frame
-PHASES = {FORWARD: "forward", TURN: "the loss: the road turns", BACKWARD: "backward"}
 MARKS = {FORWARD: "▼ ", TURN: "● ", BACKWARD: "▲ "}
 
 

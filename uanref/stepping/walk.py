@@ -11,10 +11,8 @@ from uanref.derivations import Derivation, Node, Step, Trace
 from uanref.derivations.mistakes import Mistake, mistakes
 from uanref.stepping.edits import Edit, moved, parsed
 from uanref.stepping.loss import with_its_loss
+from uanref.stepping.markup import TOLERANCE
 from uanref.stepping.road import BACKWARD, FORWARD, LOSS, TURN, WEIGHTS, Stop, road
-
-TOLERANCE = 1e-6
-"""Relative error above which a gradient counts as wrong."""
 
 UPSTREAM = "upstream"
 """What an edit may call the upstream gradient, besides :data:`~uanref.stepping.road.WEIGHTS`."""
@@ -31,6 +29,7 @@ class Walk:
 
     Attributes:
         trace: the run with the present numbers and the planted mistake.
+        told: the same with its loss behind it (:func:`~uanref.stepping.loss.with_its_loss`).
         stops: the road.
         at: index of the stop that the reader stands on.
         beside: name of the input that the reader looks at from there, or None.
@@ -48,7 +47,7 @@ class Walk:
         seed: int = 0,
     ) -> None:
         self.derivation = derivation
-        self.trace: Trace = _finite(derivation.trace(inputs, upstream, seed=seed))
+        self._tell(_finite(derivation.trace(inputs, upstream, seed=seed)))
         self._inputs = {node.name: np.array(self.trace[node.name].value) for node in derivation.inputs}
         self._upstream = np.array(self.trace.upstream)
         self._first = (self._inputs, self._upstream)
@@ -73,11 +72,6 @@ class Walk:
     def where(self) -> str:
         """The stop's number, as the page counts it, too: ``"8 of 37"``."""
         return f"{self.at + 1} of {len(self.stops)}"
-
-    @property
-    def told(self) -> Trace:
-        """The run with its loss behind it (:func:`~uanref.stepping.loss.with_its_loss`)."""
-        return with_its_loss(self.trace)
 
     @property
     def back(self) -> bool:
@@ -185,10 +179,13 @@ class Walk:
             return dict(inputs)  # nothing comes from above
         return {**inputs, WEIGHTS: upstream, UPSTREAM: upstream}
 
+    def _tell(self, trace: Trace) -> None:
+        self.trace, self.told = trace, with_its_loss(trace)
+
     def _run(self, inputs: dict[str, Array], upstream: Array, mistake: Mistake | None) -> None:
         replaced = {} if mistake is None else {mistake.step: mistake.replacement}
         trace = self.derivation.trace(inputs, upstream, steps=replaced)
-        self.trace = trace if replaced else _finite(trace)  # what a mistake makes is shown, whatever it is
+        self._tell(trace if replaced else _finite(trace))  # what a mistake makes is shown, whatever it is
         self._inputs, self._upstream, self.mistake = inputs, upstream, mistake
 
 

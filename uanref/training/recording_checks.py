@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np  # noqa: TID251  what comes from a file is the host's
@@ -10,6 +11,7 @@ import numpy as np  # noqa: TID251  what comes from a file is the host's
 from uanref import files
 from uanref.backend import Array, shape_text
 from uanref.training import checks
+from uanref.training.history import Epoch
 
 FORMAT = 1
 BINS = 32
@@ -21,7 +23,7 @@ LARGEST = 1 << 26
 
 _LONGEST = 500  # of a text
 _MOST = 10_000  # moments, components, gradients, layers, epochs
-_EPOCH_FIELDS = 7
+_EPOCH_FIELDS = len(fields(Epoch))
 _LARGEST_WHOLE = 2**53  # which JSON and JavaScript still tell from its neighbours
 _LARGEST_REAL = float(np.finfo(np.float32).max)
 _MIXTURE = ("prior_logits", "component_mean", "raw_variance")
