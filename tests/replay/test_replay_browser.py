@@ -17,7 +17,6 @@ from support import recordings as toy
 from support.replay_page import Page, mixture_at
 
 from uanref.derivations import find
-from uanref.replay import moments
 
 MOMENTS = 12
 HEIGHT = 196  # of the panel of densities
@@ -159,7 +158,7 @@ def test_a_moment_leads_into_its_derivation(page: Page, run: int, name: str) -> 
     held = page.script(
         "return Object.fromEntries(Object.entries(explorer.state.inputs).map(([n, v]) => [n, [...v.data]]))"
     )
-    expected = moments.inputs(page.recordings[run - 1].layers[0], 7, 1)
+    expected = toy.inputs(page.recordings[run - 1].layers[0], 7, 1)
     for each, value in expected.items():
         np.testing.assert_allclose(held[each], np.ravel(value), rtol=1e-4, err_msg=each)
     trace = find(name).trace({**expected, **{n: np.reshape(held[n], np.shape(v)) for n, v in expected.items()}})

@@ -192,7 +192,7 @@ def test_the_derivation_of_a_mixture_computes_what_the_layer_did(changes: dict[s
 
     layer = toy.layer("1", "UAN", **changes)
     assert moments.derivation_of(layer) == expected
-    given = moments.inputs(layer, 7, 1)
+    given = toy.inputs(layer, 7, 1)
     y = find(expected).trace(given)["y"].value
     norm = UAN(1, 3, statistics="learned" if expected == "uan-learned" else "batch")
     for name, value in (
@@ -240,13 +240,13 @@ def test_what_was_recorded_of_a_layer_gives_its_output_again(name: str, options:
     assert layer.kind == ("UAN (EM)" if options.get("update") == "em" else type(norm).__name__)
     for c in range(2):
         np.testing.assert_array_equal(layer.samples[0, :, c], x[:, c])
-        traced = find(derivation).trace(moments.inputs(layer, 0, c))["y"].value
+        traced = find(derivation).trace(toy.inputs(layer, 0, c))["y"].value
         np.testing.assert_allclose(traced[:, 0], y[:, c], rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_that_does_not_divide_by_the_root_of_k_gets_it_back_through_gamma() -> None:
     scaled, plain = toy.layer("1", "UAN"), toy.layer("1", "UAN", rescale=False)
-    of = {id(layer): find("uan").trace(moments.inputs(layer, 3, 0))["y"].value for layer in (scaled, plain)}
+    of = {id(layer): find("uan").trace(toy.inputs(layer, 3, 0))["y"].value for layer in (scaled, plain)}
     beta = scaled.beta[3, 0]
     np.testing.assert_allclose(of[id(plain)] - beta, np.sqrt(toy.K) * (of[id(scaled)] - beta), rtol=1e-12)
 

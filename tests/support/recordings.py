@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from uanref.replay.moments import scale
 from uanref.training.history import Epoch
 from uanref.training.recording import BINS, NormRecording, Recording
 
@@ -104,3 +105,26 @@ def recording(norm="bn", seed=0, moments=12, layers=None, **changes):
         layers=layers or (layer("1", kind, moments, seed=seed), layer("4", kind, moments, seed=seed + 5)),
     )
     return dataclasses.replace(made, **changes)
+
+
+def inputs(layer, moment, channel):
+    """Return the inputs of a layer's derivation at a moment, as jump.js should: of one channel.
+
+    Args:
+        layer: of a recording, one that has a derivation.
+        moment: which of the T.
+        channel: which of the C.
+    """
+    one = slice(channel, channel + 1)
+    found = {
+        "x": layer.samples[moment, :, one],
+        "gamma": scale(layer)[moment, one],
+        "beta": layer.beta[moment, one],
+        "eps": np.float64(layer.eps),
+    }
+    if layer.prior_logits is not None and layer.component_mean is not None and layer.raw_variance is not None:
+        logits = layer.prior_logits[moment]
+        found["prior_logits"] = logits[:, channel] if layer.shared_prior else logits[:, one]
+        found["mean"] = layer.component_mean[moment][:, one]
+        found["raw_variance"] = layer.raw_variance[moment][:, one]
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}

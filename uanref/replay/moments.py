@@ -1,4 +1,4 @@
-"""Which derivation computes what a recorded layer computed, and a moment's numbers as its inputs."""
+"""Which derivation computes what a recorded layer computed."""
 
 from __future__ import annotations
 
@@ -30,26 +30,3 @@ def scale(layer: NormRecording) -> Array:
     """Return gamma as the derivation means it, ``(T, C)``: it divides by sqrt(K), which a layer may leave out."""
     left_out = bool(components(layer)) and not layer.rescale
     return layer.gamma * np.sqrt(components(layer)) if left_out else layer.gamma
-
-
-def inputs(layer: NormRecording, moment: int, channel: int) -> dict[str, Array]:
-    """Return the inputs of :func:`derivation_of` at a moment: the recorded activations of one channel, its parameters.
-
-    Args:
-        layer: of a recording, one that has a derivation.
-        moment: which of the T.
-        channel: which of the C.
-    """
-    one = slice(channel, channel + 1)
-    found = {
-        "x": layer.samples[moment, :, one],
-        "gamma": scale(layer)[moment, one],
-        "beta": layer.beta[moment, one],
-        "eps": np.float64(layer.eps),
-    }
-    if layer.prior_logits is not None and layer.component_mean is not None and layer.raw_variance is not None:
-        logits = layer.prior_logits[moment]
-        found["prior_logits"] = logits[:, channel] if layer.shared_prior else logits[:, one]
-        found["mean"] = layer.component_mean[moment][:, one]
-        found["raw_variance"] = layer.raw_variance[moment][:, one]
-    return {name: np.asarray(value, np.float64) for name, value in found.items()}

@@ -100,27 +100,38 @@ def page(
     data = page_data(trace, seed)
     told = data["derivation"]
     loss = loss_node(trace, told["loss"])
-    folder = resources.files("uanref.stepping") / "page"
-    css = "\n" + font_face() + "\n".join((folder / name).read_text("utf-8") for name in STYLES)
-    scripts = ["\n" + (folder / name).read_text("utf-8") for name in SCRIPTS]
     drawn = layout(derivation)
     if loss is not None:
         drawn = below(drawn, derivation.output.name, loss["name"])
         told = told | {"nodes": [*told["nodes"], loss]}
-    return string.Template((folder / "page.html").read_text("utf-8")).substitute(
+    return string.Template(_part("page.html")).substitute(
         title=escape(derivation.title),
         summary=escape(derivation.summary),
         layer=_layer(derivation),
         verdict=escape(_verdict(trace)),
         way=" one-way" if derivation.forward_only else "",
         road=ONE_WAY if derivation.forward_only else THERE_AND_BACK,
-        policy=escape(policy([css], scripts)),
-        css=css.removeprefix("\n"),
+        policy=escape(policy([style()], scripts())),
+        style=style(),
         graph=graph(told, drawn),
         nodes=nodes_table(told),
         data=embedded(data),
-        scripts="\n".join(f"<script>{code}</script>" for code in scripts),
+        scripts="\n".join(f"<script>{code}</script>" for code in scripts()),
     )
+
+
+def style() -> str:
+    """Return the text of a page's ``<style>`` element: what every page of the explorer looks like."""
+    return "\n" + font_face() + "\n".join(_part(name) for name in STYLES)
+
+
+def scripts() -> list[str]:
+    """Return the texts of a page's ``<script>`` elements, the same for every page of the explorer."""
+    return ["\n" + _part(name) for name in SCRIPTS]
+
+
+def _part(name: str) -> str:
+    return (resources.files("uanref.stepping") / "page" / name).read_text("utf-8")
 
 
 def write(path: str | os.PathLike[str], text: str, force: bool = False) -> None:
