@@ -48,6 +48,7 @@ def data() -> dict[str, Any]:
 def page() -> str:
     """Return the page."""
     css, script = ((PARTS / name).read_text("utf-8") for name in ("quiz.css", "quiz.js"))
+    css = explorer.part("base.css") + css
     return string.Template((PARTS / "quiz.html").read_text("utf-8")).substitute(
         policy=policy([css], [script]), css=css, script=script, data=explorer.embedded(data())
     )

@@ -13,7 +13,7 @@ from uanref.stepping.explorer import embedded
 from uanref.stepping.policy import policy
 from uanref.training.recording import Recording
 
-STYLES = (("stepping", "mixture.css"), ("replay", "replay.css"))
+STYLES = (("stepping", "base.css"), ("stepping", "mixture.css"), ("replay", "replay.css"))
 SCRIPTS = (
     ("stepping", "primitives.js"),
     ("stepping", "derivation.js"),

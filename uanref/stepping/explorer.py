@@ -34,7 +34,7 @@ ONE_WAY = "The road leads forward through the steps: nothing is differentiated h
 
 NO_NUMERICAL = "Gradients without a numerical one, as a later step overflows"
 
-STYLES = ("page.css", "explain.css", "mixture.css", "class.css")
+STYLES = ("base.css", "page.css", "explain.css", "mixture.css", "class.css")
 
 SCRIPTS = (
     "primitives.js",
@@ -104,7 +104,7 @@ def page(
     if loss is not None:
         drawn = below(drawn, derivation.output.name, loss["name"])
         told = told | {"nodes": [*told["nodes"], loss]}
-    return string.Template(_part("page.html")).substitute(
+    return string.Template(part("page.html")).substitute(
         title=escape(derivation.title),
         summary=escape(derivation.summary),
         layer=_layer(derivation),
@@ -122,15 +122,16 @@ def page(
 
 def style() -> str:
     """Return the text of a page's ``<style>`` element: what every page of the explorer looks like."""
-    return "\n" + font_face() + "\n".join(_part(name) for name in STYLES)
+    return "\n" + font_face() + "\n".join(part(name) for name in STYLES)
 
 
 def scripts() -> list[str]:
     """Return the texts of a page's ``<script>`` elements, the same for every page of the explorer."""
-    return ["\n" + _part(name) for name in SCRIPTS]
+    return ["\n" + part(name) for name in SCRIPTS]
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """Return the text of a file of ``stepping/page``, such as ``"base.css"``, what all offline pages share."""
     return (resources.files("uanref.stepping") / "page" / name).read_text("utf-8")
 
 
