@@ -166,13 +166,7 @@ def test_a_pupil_answers_before_and_after_and_saves_the_answers(quiz, tmp_path, 
     gains = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [float(gain[-1]) for gain in gains] == [0] * 4 + [1] * 5 + [0]
 
-    asked = [
-        json.loads(entry["message"])["message"]["params"]["request"]["url"]
-        for entry in quiz.get_log("performance")
-        if '"Network.requestWillBeSent"' in entry["message"]
-    ]
-    assert asked
-    assert not [address for address in asked if not address.startswith(browser.LOCAL)]
+    browser.requests(browser.messages(quiz))
     assert not [entry for entry in quiz.get_log("browser") if entry["level"] == "SEVERE"]
 
 

@@ -189,13 +189,7 @@ def test_pages_fit_and_formulas_are_set(site, driver, width):
                     ".map((e) => Math.max(...e.innerText.split('\\n').map((line) => line.length)))"
                 )
                 assert all(columns > 80 for columns in cut), f"{name}: 80 columns must not scroll"
-    asked = [
-        json.loads(entry["message"])["message"]["params"]["request"]["url"]
-        for entry in driver.get_log("performance")
-        if '"Network.requestWillBeSent"' in entry["message"]
-    ]
-    assert asked
-    assert not [address for address in asked if not address.startswith(browser.LOCAL)]
+    browser.requests(browser.messages(driver))
     assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
 
@@ -123,11 +122,5 @@ def test_the_quiz_is_one_small_page_without_a_request(site, driver):
     driver.get_log("performance"), driver.get_log("browser")
     driver.get((site / "quiz.html").as_uri())
     assert driver.find_element("id", "before").is_displayed()
-    asked = [
-        json.loads(entry["message"])["message"]["params"]["request"]["url"]
-        for entry in driver.get_log("performance")
-        if '"Network.requestWillBeSent"' in entry["message"]
-    ]
-    assert asked
-    assert not [address for address in asked if not address.startswith(browser.LOCAL)]
+    browser.requests(browser.messages(driver))
     assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -24,8 +23,5 @@ def page(shared: Page) -> Iterator[Page]:
         shared.driver.get_log(log)
     yield shared
     assert shared.driver.get_log("browser") == []
-    sent = [json.loads(entry["message"])["message"] for entry in shared.driver.get_log("performance")]
-    requested = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
-    assert requested, "the log must at least hold the page itself"
-    assert all(url.startswith((*browser.LOCAL, "about:")) for url in requested), requested
+    requested = browser.requests(browser.messages(shared.driver))
     assert all(url.endswith(".html") for url in requested if url.startswith("file:")), requested

@@ -6,7 +6,6 @@ Pictures of it go into the folder that the variable UANREF_SCREENSHOTS names.
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,10 +165,8 @@ def page(shared: Page) -> Iterator[Page]:
     shared.driver.get_log("browser")
     yield shared
     assert shared.driver.get_log("browser") == []
-    sent = [json.loads(entry["message"])["message"] for entry in shared.driver.get_log("performance")]
-    requested = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
-    assert requested, "the log must at least hold the page itself"
-    assert all(url.startswith(browser.LOCAL) for url in requested), requested
+    sent = browser.messages(shared.driver)
+    requested = browser.requests(sent)
     assert all(url.endswith(".html") for url in requested if url.startswith("file:")), requested
     sockets = [event for event in sent if "webSocket" in event["method"] or "webTransport" in event["method"]]
     assert not sockets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ QUIET = (
 )
 """Without a window, and without anything that Chromium says to its makers by itself."""
 
-LOCAL = ("file:", "data:", "blob:", "chrome:")
+LOCAL = ("file:", "data:", "blob:", "chrome:", "about:")
 """What requests for no network begin with; ``chrome:`` are the browser's own pages, such as a new tab's."""
 
 
@@ -74,6 +75,19 @@ def resize(driver: Any, width: int, height: int, dark: bool = False) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+
+def messages(driver: Any) -> list[dict[str, Any]]:
+    """Return what the browser said of its network since this was last asked."""
+    return [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+
+
+def requests(told: list[dict[str, Any]]) -> list[str]:
+    """Return the addresses that :func:`messages` say were asked for; none may lie beyond this machine."""
+    found = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
+    assert found, "the log must at least hold the page itself"
+    assert all(url.startswith(LOCAL) for url in found), found
+    return found
 
 
 def run_javascript(code: str) -> str:
