@@ -122,8 +122,14 @@ CASES: dict[str, Case] = {
     "uan-batchnorm": Case("UAN as above", Work(BIG, (Stage("uan", 64),)), beside=Work(BIG, (Stage("bn", 64),))),
     "cross-entropy": Case("softmax cross-entropy, (1024, 1000)", Work((1024, 1000), (), "loss"), goals={"torch": 1.2}),
     "recording": Case(
-        "30 epochs on digits, mlp with BatchNorm, recorded for uanref replay, one thread",
-        training=("mlp", "bn"),  # the shortest of all trainings: of longer ones it is a smaller part
+        "30 epochs on digits, cnn with BatchNorm, recorded for uanref replay, one thread",
+        training=("cnn", "bn"),  # as compare trains by default
+        goals={UNRECORDED: 1.03},
+        threads=1,
+    ),
+    "recording-mlp": Case(
+        "the same of mlp, the shortest of all trainings, of which it is the largest part",
+        training=("mlp", "bn"),
         goals={UNRECORDED: 1.03},
         threads=1,
     ),

@@ -60,6 +60,7 @@ BENCH_CASES = (
     "uan-batchnorm",
     "cross-entropy",
     "recording",
+    "recording-mlp",
     "import",
     "help",
 )
