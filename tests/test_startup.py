@@ -70,6 +70,29 @@ def test_a_signal_while_a_text_is_executed_does_not_end_by_it(way, commands, tmp
     assert (done.returncode, done.stderr, done.stdout) == (130, "uanref: interrupted\n", "")
 
 
+# Taken apart at Python's own end, after what atexit runs: as compiled code is that a signal left half imported.
+FRAGILE = """
+import atexit, builtins, os, sys
+class Fragile:
+    def __del__(self, end=os._exit):
+        end(77)
+builtins.fragile = Fragile()
+atexit.register(print, "registered")
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "module"])
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_after_a_signal_python_does_not_take_itself_apart(way, number, code, word, commands, tmp_path):
+    hook = FRAGILE + KILL_AT_IMPORT.format(module="uanref.verify.check", number=int(number))
+    (tmp_path / "site" / "sitecustomize.py").write_text(hook, encoding="utf-8")
+    done = run([*commands[way], "check"], tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (code, f"uanref: {word}\n", "registered\n")
+    assert run([*commands[way], "--version"], tmp_path).returncode == 77  # the end that it is kept from
+
+
 def test_a_signal_after_the_end_changes_nothing(tmp_path):
     script = tmp_path / "uanref"
     late = "import os\nfrom uanref.cli import main\ncode = main()\nos.kill(os.getpid(), 2)\nos.kill(os.getpid(), 15)\n"

@@ -32,6 +32,7 @@ _by_module = _program == "-m" and any(word in sys.orig_argv for word in ("uanref
 if _by_module:
     _working_folder_last()  # before the imports below
 
+import atexit  # noqa: E402
 import contextlib  # noqa: E402
 import signal  # noqa: E402
 import threading  # noqa: E402
@@ -101,10 +102,22 @@ def raising(came: list[signal.Signals]) -> Iterator[None]:
             if handler is _end:  # the command is done, what is left is Python's own end: no signal changes the code
                 handler = signal.SIG_IGN
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if came:
-            # Where Ctrl-C came inside the exec of a text, as namedtuple and dataclass call it, Python ends by that
-            # signal and not with the code, though the exception was caught; unless another text comes through.
-            exec("")
+
+
+def leave(code: int) -> None:
+    """End the process that a signal interrupted, with ``code``; do nothing if this process is not the command line's.
+
+    Whatever the signal fell into ends here, and Python does not take its own world apart. That can fail: compiled code
+    that was interrupted while Python imported it (Matplotlib's) makes it abort; and a signal inside ``exec``, as
+    namedtuple and dataclass call it, makes Python end by that signal, though the exception was caught.
+    """
+    if not _guarded:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a reader that went away; a stream closed
+            stream.flush()
+    atexit._run_exitfuncs()  # what others registered: temporary folders, logs
+    os._exit(code)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
@@ -114,14 +127,17 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     os._exit(CODES[signal.Signals(number)])
 
 
-def _guard() -> None:
+def _guard() -> bool:
+    """Take both signals, and return True."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
+    return True
 
 
-if threading.current_thread() is threading.main_thread() and (
-    _by_module or os.path.basename(_program).split(".")[0] in ("uanref", "uanref-script")
-):
-    _guard()
+_guarded = (
+    threading.current_thread() is threading.main_thread()
+    and (_by_module or os.path.basename(_program).split(".")[0] in ("uanref", "uanref-script"))
+    and _guard()
+)

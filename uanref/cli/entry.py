@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, message = CODES[signal.SIGTERM], message.replace(WORDS[signal.SIGINT], WORDS[signal.SIGTERM], 1)
     if message := message.strip():
         typer.echo(message if "\n" in message else f"uanref: {message}", err=True)
+    if came:
+        startup.leave(code)
     return code
 
 
