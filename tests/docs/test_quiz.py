@@ -95,16 +95,12 @@ def quiz(driver, tmp_path):
     driver.get_log("browser"), driver.get_log("performance")
     driver.get((tmp_path / "quiz.html").as_uri())
     driver.execute_script("localStorage.clear()")
-    driver.refresh()
+    browser.reload(driver)
     return driver
 
 
-def one(driver, selector):
-    return driver.find_element("css selector", selector)
-
-
 def press(driver, selector):
-    element = one(driver, selector)
+    element = browser.one(driver, selector)
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     element.click()
 
@@ -117,7 +113,7 @@ def answer(driver, run, right):
             place = (int(question.right) + (i >= right)) % len(question.choices)
             press(driver, f"#{run}-{question.id} input[value='{place}']")
         else:
-            field = one(driver, f"#{run}-{question.id} input")
+            field = browser.one(driver, f"#{run}-{question.id} input")
             field.send_keys(f"{question.right + (i >= right):.2f}".replace(".", ",", i % 2))
     press(driver, "#finish")
 
@@ -131,14 +127,14 @@ def saved(folder, pattern):
 
 
 def test_a_pupil_answers_before_and_after_and_saves_the_answers(quiz, tmp_path, monkeypatch, capsys):
-    one(quiz, "#code").send_keys("=red 7<b>")
+    browser.one(quiz, "#code").send_keys("=red 7<b>")
     answer(quiz, "before", 4)
-    assert one(quiz, "#score-before").text == "before: 4 of 10"
+    assert browser.one(quiz, "#score-before").text == "before: 4 of 10"
     assert not quiz.find_elements("css selector", "#results"), "right answers are not told before the second run"
-    quiz.refresh()
-    assert one(quiz, "#score-before").text == "before: 4 of 10", "kept"
+    browser.reload(quiz)
+    assert browser.one(quiz, "#score-before").text == "before: 4 of 10", "kept"
     answer(quiz, "after", 9)
-    assert one(quiz, "#gain").text == "From 4 to 9 of 10."
+    assert browser.one(quiz, "#gain").text == "From 4 to 9 of 10."
     marks = [cell.text[0] for cell in quiz.find_elements("css selector", "#results td > span")]
     assert "".join(marks[::2]) == "✓" * 4 + "✗" * 6
     assert "".join(marks[1::2]) == "✓" * 9 + "✗"
@@ -173,12 +169,12 @@ def test_a_pupil_answers_before_and_after_and_saves_the_answers(quiz, tmp_path, 
 def test_missing_answers_are_asked_for_once_and_count_as_wrong(quiz):
     press(quiz, "#before")
     press(quiz, "#finish")
-    assert "10 without an answer" in one(quiz, "[role=status]").text
+    assert "10 without an answer" in browser.one(quiz, "[role=status]").text
     press(quiz, "#finish")
-    assert one(quiz, "#score-before").text == "before: 0 of 10"
+    assert browser.one(quiz, "#score-before").text == "before: 0 of 10"
     press(quiz, "#delete")
     press(quiz, "#delete")
-    assert one(quiz, "#before").is_displayed()
+    assert browser.one(quiz, "#before").is_displayed()
 
 
 def test_whatever_the_storage_holds_the_page_begins(quiz):
@@ -190,14 +186,14 @@ def test_whatever_the_storage_holds_the_page_begins(quiz):
         '{"code":"<img>","runs":{"before":{"answers":[99,{},"<b>",null,[1]],"done":true,"seconds":"x"}}}',
     ):
         quiz.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, held)
-        quiz.refresh()
-        assert one(quiz, "#code").is_displayed(), held
+        browser.reload(quiz)
+        assert browser.one(quiz, "#code").is_displayed(), held
     for _ in range(3):  # the browser's storage of files may take a moment from one load to the next
         if quiz.find_elements("css selector", "#score-before"):
             break
         quiz.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, held)
-        quiz.refresh()
-    assert one(quiz, "#score-before").text == "before: 0 of 10"
+        browser.reload(quiz)
+    assert browser.one(quiz, "#score-before").text == "before: 0 of 10"
 
 
 def test_each_question_leads_to_its_node_in_the_explorer(driver, tmp_path):
@@ -206,7 +202,7 @@ def test_each_question_leads_to_its_node_in_the_explorer(driver, tmp_path):
     (tmp_path / "quiz.html").write_text(site_quiz.page(), "utf-8")
     driver.get((tmp_path / "quiz.html").as_uri())
     driver.execute_script("localStorage.clear()")
-    driver.refresh()
+    browser.reload(driver)
     for run in RUNS:
         answer(driver, run, 10)
     links = [link.get_attribute("href") for link in driver.find_elements("css selector", "#results a")]
@@ -219,8 +215,8 @@ def test_each_question_leads_to_its_node_in_the_explorer(driver, tmp_path):
         driver.get("about:blank")
         driver.get(link)
         shown = "L" if question.explorer[1] == "loss" else question.explorer[1]
-        assert re.fullmatch(rf"\d+ of \d+: {shown}, .*", one(driver, "#position").text), link
-        assert not one(driver, "#notice").is_displayed()
+        assert re.fullmatch(rf"\d+ of \d+: {shown}, .*", browser.one(driver, "#position").text), link
+        assert not browser.one(driver, "#notice").is_displayed()
 
 
 def test_without_a_storage_answers_last_as_long_as_the_page(quiz):
@@ -228,7 +224,7 @@ def test_without_a_storage_answers_last_as_long_as_the_page(quiz):
         "Page.addScriptToEvaluateOnNewDocument",
         {"source": "Object.defineProperty(window, 'localStorage', {get() { throw new Error('refused'); }})"},
     )
-    quiz.refresh()
-    assert "keeps nothing" in one(quiz, "#main").text
+    browser.reload(quiz)
+    assert "keeps nothing" in browser.one(quiz, "#main").text
     answer(quiz, "before", 10)
-    assert one(quiz, "#score-before").text == "before: 10 of 10"
+    assert browser.one(quiz, "#score-before").text == "before: 10 of 10"

@@ -149,17 +149,13 @@ def driver():
         yield opened
 
 
-def until(driver, condition, what):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, 60).until(lambda _: condition(), what)
-
-
 def typeset(driver, page):
     """Open a page from its file and wait for its formulas."""
     driver.get(page.as_uri())
     if "tex-svg.js" in page.read_text("utf-8"):
-        until(driver, lambda: driver.execute_script("return !!(window.MathJax && MathJax.startup.promise)"), "MathJax")
+        browser.until(
+            driver, lambda: driver.execute_script("return !!(window.MathJax && MathJax.startup.promise)"), "MathJax"
+        )
         driver.execute_async_script("MathJax.startup.promise.then(arguments[0])")
 
 
@@ -213,22 +209,22 @@ def test_no_formula_is_refused(site, driver):
 def test_search_works_from_files(site, driver, words, found):
     browser.resize(driver, 1280, 900)
     driver.get(f"{(site / 'search.html').as_uri()}?q={words}")
-    until(driver, lambda: "finished" in driver.find_element("id", "search-results").text, "the search")
-    until(driver, lambda: found in driver.find_element("id", "search-results").text, found)
+    browser.until(driver, lambda: "finished" in browser.one(driver, "#search-results").text, "the search")
+    browser.until(driver, lambda: found in browser.one(driver, "#search-results").text, found)
 
 
 def test_the_explorer_runs_in_its_frame(site, driver):
     browser.resize(driver, 1280, 900)
     driver.get((site / "explorer.html").as_uri())
-    frame = driver.find_element("css selector", "figure.explorer iframe")
+    frame = browser.one(driver, "figure.explorer iframe")
     assert driver.execute_script("return scrollY") == 0, "the frame must not take the page with it"
     driver.execute_script("arguments[0].scrollIntoView()", frame)
     assert frame.size["height"] > 500
     driver.switch_to.frame(frame)
-    until(driver, lambda: driver.find_elements("css selector", "#forward"), "the explorer")
-    first = driver.find_element("id", "position").text
-    driver.find_element("id", "forward").click()
-    until(driver, lambda: driver.find_element("id", "position").text != first, "a step forward")
+    browser.until(driver, lambda: driver.find_elements("css selector", "#forward"), "the explorer")
+    first = browser.one(driver, "#position").text
+    browser.one(driver, "#forward").click()
+    browser.until(driver, lambda: browser.one(driver, "#position").text != first, "a step forward")
     driver.switch_to.default_content()
 
 
@@ -237,7 +233,7 @@ def test_the_menu_of_formulas_that_needs_a_network_is_off(site, driver):
 
     browser.resize(driver, 1280, 900)
     typeset(driver, site / "tutorials" / "05_batch_normalization.html")
-    formula = driver.find_element("css selector", "mjx-container[display]")
+    formula = browser.one(driver, "mjx-container[display]")
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", formula)
     ActionChains(driver).context_click(formula).perform()
     assert not driver.find_elements("css selector", ".CtxtMenu_Menu")

@@ -76,14 +76,14 @@ def test_each_sheet_is_one_page_of_paper(site, driver):
 def test_the_first_page_begins_with_a_mixture_to_drag(site, driver):
     browser.resize(driver, 1366, 768)
     driver.get((site / "index.html").as_uri())
-    frame = driver.find_element("css selector", "figure.explorer iframe")
+    frame = browser.one(driver, "figure.explorer iframe")
     above = driver.find_elements("css selector", "article h2")
     assert frame.location["y"] < min(heading.location["y"] for heading in above)
     assert frame.location["y"] + frame.size["height"] < 768, "on one screen with the title"
     assert frame.get_attribute("title")
     full = [link.get_attribute("href") for link in driver.find_elements("css selector", "figure.explorer .alone a")]
     assert [link.rpartition("/")[2] for link in full] == ["uan.html#tab=mixture", "replay.html"], "all of each page"
-    picture = driver.find_element("css selector", "figure.explorer img.fallback")
+    picture = browser.one(driver, "figure.explorer img.fallback")
     assert not picture.is_displayed()
     assert picture.get_attribute("alt")
     driver.switch_to.frame(frame)
@@ -91,7 +91,7 @@ def test_the_first_page_begins_with_a_mixture_to_drag(site, driver):
     if "only-mixture" in (site / "explore" / "uan.html").read_text("utf-8"):  # the page shows it alone on request
         box = driver.execute_script("return arguments[0].getBoundingClientRect().toJSON()", peak)
         assert 0 < box["top"] < box["bottom"] < driver.execute_script("return innerHeight")
-    assert not driver.find_element("id", "notice").is_displayed()
+    assert not browser.one(driver, "#notice").is_displayed()
     assert driver.execute_script("return document.getElementById('notice').hidden"), "the view is no wrong link"
     driver.switch_to.default_content()
 
@@ -100,8 +100,8 @@ def test_without_scripts_a_picture_stands_for_the_frame(site, driver):
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         driver.get((site / "index.html").as_uri())
-        assert driver.find_element("css selector", "figure.explorer img.fallback").is_displayed()
-        assert not driver.find_element("css selector", "figure.explorer iframe").is_displayed()
+        assert browser.one(driver, "figure.explorer img.fallback").is_displayed()
+        assert not browser.one(driver, "figure.explorer iframe").is_displayed()
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
@@ -121,6 +121,6 @@ def test_the_quiz_is_one_small_page_without_a_request(site, driver):
     assert (site / "quiz.html").stat().st_size < 100_000
     driver.get_log("performance"), driver.get_log("browser")
     driver.get((site / "quiz.html").as_uri())
-    assert driver.find_element("id", "before").is_displayed()
+    assert browser.one(driver, "#before").is_displayed()
     browser.requests(browser.messages(driver))
     assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -37,7 +37,7 @@ class Page:
         self.driver.get(path.as_uri())
 
     def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
+        return browser.one(self.driver, selector)
 
     def all(self, selector: str) -> list[Any]:
         return list(self.driver.find_elements("css selector", selector))
@@ -46,9 +46,7 @@ class Page:
         return self.driver.execute_script(code, *args)
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, PATIENCE).until(lambda _: condition(), what)
+        return browser.until(self.driver, condition, what, PATIENCE)
 
     def press(self, *keys: str) -> None:
         from selenium.webdriver import ActionChains

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,25 @@ def resize(driver: Any, width: int, height: int, dark: bool = False) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+
+def until(driver: Any, condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+    """Wait for ``condition`` and return what it gave."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, seconds).until(lambda _: condition(), what)
+
+
+def one(driver: Any, selector: str) -> Any:
+    """Return the first element that fits; wait for one where a page is still being built."""
+    return until(driver, lambda: (driver.find_elements("css selector", selector) or [None])[0], selector)
+
+
+def reload(driver: Any) -> None:
+    """Load the page anew, and wait until it is another document: a bare ``refresh`` can return on the old one."""
+    driver.execute_script("window.old = true")
+    driver.refresh()
+    until(driver, lambda: driver.execute_script("return !window.old && document.readyState === 'complete'"), "a reload")
 
 
 def messages(driver: Any) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from support import browser
 from support import recordings as toy
 from uanref import replay
 
@@ -31,7 +32,7 @@ class Page:
         return self.driver.execute_script(code, *args)
 
     def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
+        return browser.one(self.driver, selector)
 
     def all(self, selector: str) -> list[Any]:
         return list(self.driver.find_elements("css selector", selector))
@@ -42,9 +43,7 @@ class Page:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def until(self, condition: Any, what: str) -> Any:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, 60).until(lambda _: condition(), what)
+        return browser.until(self.driver, condition, what)
 
     def choose(self, name: str, text: str) -> None:
         from selenium.webdriver.support.ui import Select
