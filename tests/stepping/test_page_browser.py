@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 from support import browser, turns
 
 from uanref.derivations import Trace, find
@@ -284,6 +285,36 @@ def test_what_is_no_number_is_refused_and_what_gives_none_is_told(page: Page) ->
 # --- the collapse -----------------------------------------------------------------------------------
 
 
+def test_the_collapse_shows_probabilities_and_targets_beside_their_difference(page: Page) -> None:
+    page.open("softmax-cross-entropy")
+    trace = page.derivation.trace(numerical=False)
+    page.tab("collapse")
+    page.one("#line").send_keys(page.key("END"))
+    names = ["d_loss", "softmax z", "t"]  # in the order of the line
+    assert [part.get_attribute("data-of") for part in page.all("#collapse .put-in [data-of]")] == names
+    shown = {of: page.numbers(f'#collapse .put-in [data-of="{of}"]') for of in names}
+    p, t = np.exp(trace["log_p"].value), trace["t"].value
+    near(shown["softmax z"], p, "p")
+    near(shown["t"], t, "t")
+    assert shown["d_loss"] == [1.0]
+    near(page.numbers("#collapse .line-value"), (p - t) / len(p), "probabilities minus targets")
+
+
+@pytest.mark.parametrize("name", ["bn", "uan", "layer-norm", "posterior", "uan-shared"])
+def test_what_a_line_puts_in_is_the_trace_s(page: Page, name: str) -> None:
+    page.open(name)
+    trace = page.derivation.trace(numerical=False)
+    page.tab("collapse")
+    for _ in page.derivation.collapse[0].lines:
+        for of in [part.get_attribute("data-of") for part in page.all("#collapse .put-in [data-of]")]:
+            if of.startswith("softmax "):
+                known = special.softmax(trace[of.removeprefix("softmax ")].value, 0)  # over the components
+            else:
+                known = trace[of.removeprefix("d_")].gradient if of.startswith("d_") else trace[of].value
+            near(page.numbers(f'#collapse .put-in [data-of="{of}"]'), known, of)
+        page.one("#line").send_keys(page.key("ARROW_RIGHT"))
+
+
 @pytest.mark.parametrize("name", ["bn", "uan"])
 def test_every_line_of_the_collapse_equals_the_one_before(page: Page, name: str) -> None:
     page.open(name)
@@ -295,7 +326,7 @@ def test_every_line_of_the_collapse_equals_the_one_before(page: Page, name: str)
     for at, line in enumerate(collapse.lines):
         assert line.why in page.one(".lines li[aria-current]").text
         assert line.why in str(slider.get_attribute("aria-valuetext"))
-        near(page.numbers("#collapse"), trace[collapse.name].gradient, f"line {at + 1}")
+        near(page.numbers("#collapse .line-value"), trace[collapse.name].gradient, f"line {at + 1}")
         assert len(page.all("#collapse .check .right")) == at
         assert page.all("#collapse .check .wrong") == []
         slider.send_keys(page.key("ARROW_RIGHT"))

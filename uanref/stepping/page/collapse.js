@@ -45,8 +45,31 @@ const collapse = (() => {
         equation(shown.lines[i].equation), el("p", {}, shown.lines[i].why), i ? check(values[i - 1], value) : null)));
       const open = value.querySelector("details")?.open;
       const planted = store.mistake ? el("p", {}, "A mistake is planted: the gradients that the lines are evaluated with follow it.") : null;
-      value.replaceChildren(...(planted ? [planted] : []), el("details", { open: open ?? true }, el("summary", {}, "The value of this line: the gradient of ", math(node.math)),
-        arrays.table(values[at], store.exported.axes).element));
+      value.replaceChildren(...(planted ? [planted] : []), el("details", { open: open ?? true },
+        el("summary", {}, "The value of this line, and what is put in"),
+        el("div", { class: "put-in" },
+          el("div", { class: "line-value" }, el("h4", {}, el("i", {}, "d"), math(node.math), " ="), table(values[at])),
+          putIn(shown.lines[at].expression).map((part) => el("div", { "data-of": part.of }, el("h4", {}, part.title), table(part.value))))));
+    }
+
+    const table = (value) => arrays.table(value, store.exported.axes).element;
+
+    // What an expression is made of, each thing once: values, gradients, and the softmax of a value, which has a letter of
+    // its own in the line but is no node.
+    function putIn(expression) {
+      const found = new Map();
+      const visit = ([op, options, ...args]) => {
+        const [name] = op === "ref" ? options : op === "softmax" && args[0][0] === "ref" ? args[0][1] : [];
+        if (name === undefined) return args.forEach(visit);
+        const gradient = name.startsWith("d_") && !store.byName[name];
+        const bare = gradient ? name.slice(2) : name;
+        const letter = [gradient ? el("i", {}, "d") : "", math(store.byName[bare].math)];
+        const value = (gradient ? store.traced.gradients : store.traced.values)[bare];
+        if (op === "ref") found.set(name, { of: name, title: letter, value });
+        else found.set(`softmax ${name}`, { of: `softmax ${name}`, title: ["softmax of ", letter], value: primitives.evaluate([op, options, ...args], store.traced.values, store.exported.sizes) });
+      };
+      visit(expression);
+      return [...found.values()];
     }
 
     // "equal": as exactly as the proofs.
