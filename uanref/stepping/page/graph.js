@@ -18,6 +18,8 @@ const graph = (() => {
     const edges = [...svg.querySelectorAll(".edge")];
     const inputsOf = (name) => store.byName[name].inputs ?? [];
     const usersOf = (name) => Object.values(store.byName).filter((node) => inputsOf(node.name).includes(name)).map((node) => node.name);
+    // What it is readable in: where three columns of numbers leave little room, it takes no more.
+    box.closest(".columns").style.setProperty("--graph", `${Math.ceil(width * SMALLEST) + 6}px`);
     const travel = flow.create(store, svg, edges);
 
     // All that is reached from a node, itself included.
