@@ -113,10 +113,10 @@ def leave(code: int) -> None:
     """
     if not _guarded:
         return
+    atexit._run_exitfuncs()  # what others registered: temporary folders, logs
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # a reader that went away; a stream closed
             stream.flush()
-    atexit._run_exitfuncs()  # what others registered: temporary folders, logs
     os._exit(code)
 
 
