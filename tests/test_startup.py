@@ -88,7 +88,7 @@ atexit.register(print, "registered")
 def test_after_a_signal_python_does_not_take_itself_apart(way, number, code, word, commands, tmp_path):
     hook = FRAGILE + KILL_AT_IMPORT.format(module="uanref.verify.check", number=int(number))
     (tmp_path / "site" / "sitecustomize.py").write_text(hook, encoding="utf-8")
-    done = run([*commands[way], "check"], tmp_path)
+    done = run([*commands[way], "check"], tmp_path, PYTHONUNBUFFERED="")
     assert (done.returncode, done.stderr, done.stdout) == (code, f"uanref: {word}\n", "registered\n")
     assert run([*commands[way], "--version"], tmp_path).returncode == 77  # the end that it is kept from
 
