@@ -41,11 +41,11 @@ class GroupNorm(ScaleAndShift, Layer):
     r"""Group normalization: G groups of channels get mean 0 and variance 1 in each sample (Wu & He 2018).
 
     With the M = (C/G) S numbers of sample n and group j, :math:`i_{nj} = 1/\sqrt{v_{nj} + \epsilon}` and
-    :math:`g = \gamma\, dy`,
+    :math:`h = \gamma\, dy`,
 
     .. math::
         y = \gamma\, (x - \mu_{nj})\, i_{nj} + \beta, \qquad
-        dx = i_{nj} \left( g - \frac1M \sum_l g_l - \hat x \frac1M \sum_l g_l \hat x_l \right).
+        dx = i_{nj} \left( h - \frac1M \sum_l h_l - \hat x \frac1M \sum_l h_l \hat x_l \right).
 
     One group is layer normalization, C groups are instance normalization.
 

@@ -10,11 +10,11 @@ from uanref.norms.group import GroupNorm
 class LayerNorm(GroupNorm):
     r"""Layer normalization: each sample gets mean 0 and variance 1 over all its numbers (Ba, Kiros & Hinton 2016).
 
-    With the M = C S numbers of sample n, :math:`i_n = 1/\sqrt{v_n + \epsilon}` and :math:`g = \gamma\, dy`,
+    With the M = C S numbers of sample n, :math:`i_n = 1/\sqrt{v_n + \epsilon}` and :math:`h = \gamma\, dy`,
 
     .. math::
         y = \gamma\, (x - \mu_n)\, i_n + \beta, \qquad
-        dx = i_n \left( g - \frac1M \sum_l g_l - \hat x \frac1M \sum_l g_l \hat x_l \right).
+        dx = i_n \left( h - \frac1M \sum_l h_l - \hat x \frac1M \sum_l h_l \hat x_l \right).
 
     It is group normalization with one group, and written so. Statistics run over all axes but 0, while gamma and
     beta have one entry per channel (for images PyTorch's ``LayerNorm`` has one per pixel; its

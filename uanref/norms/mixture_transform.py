@@ -48,10 +48,10 @@ def transform_backward(
 ) -> tuple[Array, ...]:
     r"""Backward of :func:`transform`, and of :func:`batch_moments` where those are the batch's.
 
-    With :math:`g = \gamma \rho\, dy`; :math:`\log w` is the natural variable, its gradient is w dL/dw.
+    With :math:`h = \gamma \rho\, dy`; :math:`\log w` is the natural variable, its gradient is w dL/dw.
 
-    1. :math:`dm_k = -i_k \sum_m g w_k` and :math:`dv_k = -\tfrac12 i_k^2 \sum_m g w_k \hat x^k`.
-    2. Directly: :math:`dx = \sum_k g w_k i_k` and :math:`d\log w_k = g w_k \hat x^k`.
+    1. :math:`dm_k = -i_k \sum_m h w_k` and :math:`dv_k = -\tfrac12 i_k^2 \sum_m h w_k \hat x^k`.
+    2. Directly: :math:`dx = \sum_k h w_k i_k` and :math:`d\log w_k = h w_k \hat x^k`.
     3. Batch moments depend on x and w: :func:`uanref.norms.mixture_moments.weighted_moments_backward`.
     4. The weights depend on x and the mixture: :func:`uanref.norms.mixture_weights.weights_backward`.
 
@@ -65,15 +65,15 @@ def transform_backward(
     wide, w = backend.wide(x), weights(x, mixture)  # (K, N, P, S)
     m, i = column(moments.mean), column(moments.inverse_std)  # (K, 1, C, 1)
     x_hat = (x - m) * i  # (K, N, C, S)
-    g = rho * dy if gamma is None else rho * gamma[:, None] * dy  # (N, C, S)
+    h = rho * dy if gamma is None else rho * gamma[:, None] * dy  # (N, C, S)
     # 1. Sums per component.
     dgamma = rho * (dy * w * x_hat).sum(axis=(0, 1, 3), dtype=wide)  # (C,)
     dbeta = dy.sum(axis=(0, 2), dtype=wide)  # (C,)
-    dm = -(g * w * i).sum(axis=(1, 3), dtype=wide)  # (K, C)
-    dv = -0.5 * (g * w * x_hat).sum(axis=(1, 3), dtype=wide) * moments.inverse_std**2  # (K, C)
+    dm = -(h * w * i).sum(axis=(1, 3), dtype=wide)  # (K, C)
+    dv = -0.5 * (h * w * x_hat).sum(axis=(1, 3), dtype=wide) * moments.inverse_std**2  # (K, C)
     # 2. Directly.
-    dx = (g * w * i).sum(axis=0)  # (N, C, S)
-    dlog_w = g * w * x_hat  # (K, N, C, S)
+    dx = (h * w * i).sum(axis=0)  # (N, C, S)
+    dlog_w = h * w * x_hat  # (K, N, C, S)
     # 3. Through the batch's moments.
     if moments.total is not None and moments.alive is not None:
         share = w * column(moments.alive / (moments.total + (1.0 - moments.alive)))  # (K, N, P, S), 0 for a dead one

@@ -99,16 +99,17 @@ class Recorder:
             self._kept = {at: moment for at, moment in self._kept.items() if at < step}
         self._latest = max((*self._read, *self._kept), default=-1)
 
+    def due(self, step: int) -> bool:
+        """Tell whether this step is one to look at: it is planned, or the first after one that could not be used."""
+        return not self.trouble and bisect.bisect(self._plan, step) > bisect.bisect(self._plan, self._latest)
+
     @contextlib.contextmanager
     def at(self, step: int) -> Iterator[Callable[[Array, int], None]]:
-        """Look at the step inside this block, if it is one to look at.
+        """Look at the step inside this block, which is :meth:`due`.
 
         Yields:
             What is called with the step's numbers and the size of its batch.
         """
-        if self.trouble or bisect.bisect(self._plan, step) == bisect.bisect(self._plan, self._latest):
-            yield lambda numbers, size: None
-            return
         looks = Looks(self._places, self._most)
         with passes.watching(looks):
             yield lambda numbers, size: self._take(step, _Taken(looks, numbers, size))

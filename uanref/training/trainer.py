@@ -169,7 +169,7 @@ class Trainer:
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(step)
             x = x if dtype is None else x.astype(dtype, copy=False)
-            if recorder is None:
+            if recorder is None or not recorder.due(step):
                 numbers = self._train_step(x, labels)
             else:
                 with recorder.at(step) as take:
