@@ -295,8 +295,7 @@ def test_the_committed_page_is_that_of_the_committed_numbers(monkeypatch: pytest
     )
     assert not found.interrupted
     assert Path(found.picture).is_file()
-    # The page's numbers are older than the two cases of a recording.
-    assert {each.case for each in found.rows} | {"recording", "recording-mlp"} == set(cases.CASES)
+    assert {each.case for each in found.rows} == set(cases.CASES)
 
 
 def test_a_reason_is_an_exception_of_its_own() -> None:
