@@ -225,6 +225,20 @@ def test_the_frame_of_a_derivation_is_all_there_is_and_keys_lead_into_it_and_out
     page.until(lambda: not page.one("#derivation").is_displayed(), "and so does the button")
 
 
+def test_a_derivation_that_is_opened_again_at_once_is_there(page: Page) -> None:
+    page.open(BN, UAN)
+    step_through = "document.querySelector('.run.run2 .step-through').click()"
+    focused = "return document.activeElement.tagName === 'IFRAME'"
+    page.script(step_through)
+    page.until(lambda: page.script(focused), "the focus goes into the frame")
+    page.script(f"document.querySelector('#derivation').close(); {step_through}")
+    page.until(lambda: page.script(focused), "and again, before the browser has told that the dialog was closed")
+    page.script("return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    page.driver.switch_to.frame(page.one("#derivation iframe"))
+    assert page.one("#position").is_displayed()
+    page.driver.switch_to.default_content()
+
+
 def test_a_network_without_norms_stands_beside_one_with_them(page: Page) -> None:
     bare = dataclasses.replace(toy.recording("none", moments=MOMENTS), layers=())
     page.open(bare, UAN)

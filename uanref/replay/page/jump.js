@@ -38,7 +38,8 @@ const jump = (() => {
     const close = () => dialog.close();
     const busy = "input, select, textarea, dialog"; // there Escape means something else
     dialog.querySelector("button").addEventListener("click", close);
-    dialog.addEventListener("close", () => frame.removeAttribute("srcdoc"));
+    // It is told of with the next picture on the screen: by then the dialog may have been opened again.
+    dialog.addEventListener("close", () => dialog.open || frame.removeAttribute("srcdoc"));
     // The page in the frame is as light or dark as this one.
     frame.addEventListener("load", () => {
       const shown = frame.contentDocument;
