@@ -46,7 +46,8 @@ def find(place: Path, tell: Callable[[str], object] = lambda sentence: None) -> 
         paths = _in_folder(place)
         if not paths:
             raise RecordingError(
-                f"{place} holds no recordings: name a folder of uanref compare, or a checkpoint of uanref train --save"
+                f"{place} holds no recordings: name a folder of uanref compare, or a checkpoint of uanref train --save "
+                "(where one still runs, the first recording comes with its first finished run or epoch)"
             )
     else:
         paths = [_of_file(place)]
@@ -72,7 +73,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _of_file(path: Path) -> Path:
-    """Return the recording that a file is, or that stands beside it.
+    """Return the recording that a file is, or that stands beside it, a checkpoint or a cell of ``uanref compare``.
 
     Raises:
         RecordingError: there is no such file, or a checkpoint alone.
@@ -81,13 +82,17 @@ def _of_file(path: Path) -> Path:
         return beside(path)
     if path.name.endswith((cells.RECORDING, "-replay.npz")):
         return path
+    if cells.PATTERN.fullmatch(path.name) and path.with_suffix(cells.RECORDING).is_file():
+        return path.with_suffix(cells.RECORDING)
     if not path.exists():
         raise RecordingError(f"{path} does not exist: name a folder of uanref compare, or a checkpoint of uanref train")
     try:
         recording.read(path)
     except RecordingError as error:
+        folder = path.parent.parent if path.parent.name == cells.FOLDER else path.parent
+        hint = f"the folder {folder} holds some, name that" if _in_folder(folder) else "uanref train --save writes one"
         raise RecordingError(
-            f"{path} is no recording, and there is no {beside(path).name} beside it: uanref train --save writes one"
+            f"{path} is no recording, and there is no {beside(path).name} beside it: {hint}"
         ) from error
     return path
 

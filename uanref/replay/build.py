@@ -43,7 +43,7 @@ def page(recordings: Sequence[Recording]) -> str:
         recordings: to be shown, from the left to the right.
 
     Raises:
-        ValueError: no recordings, more than two, or none with a norm layer.
+        ValueError: no recordings, more than two, none with a norm layer, or more layers than a page holds.
     """
     if not 1 <= len(recordings) <= 2:
         raise ValueError(f"a replay shows one run or two side by side, got {len(recordings)}")
@@ -55,7 +55,8 @@ def page(recordings: Sequence[Recording]) -> str:
     data = replay_data(recordings, LARGEST - len(carried) - OURS)
     for run, one in zip(data["runs"], recordings, strict=True):
         for layer, recorded in zip(run["layers"], one.layers, strict=True):
-            layer["page"] = key(recorded)
+            place = key(recorded)
+            layer["page"] = place if place in pages.pages else None
     styles = ["".join(f"\n{_text(*name)}" for name in STYLES)]
     scripts = ["\n" + _text(*name) for name in SCRIPTS]
     title = " | ".join(run["title"] for run in data["runs"])

@@ -19,7 +19,7 @@ def choose(found: Sequence[Found], wanted: str | None = None) -> tuple[Found, ..
             first of bn and of uan, or the first two runs with a norm where one is missing.
 
     Raises:
-        ValueError: a run that there is not, or more than two.
+        ValueError: a run that there is not, one named twice, or more than two.
     """
     if wanted is None:
         usual = [next((each for each in found if each.norm == norm), None) for norm in ("bn", "uan")]
@@ -38,6 +38,9 @@ def choose(found: Sequence[Found], wanted: str | None = None) -> tuple[Found, ..
             raise ValueError(f"there is no run {parts[0][:60]!r}: there are {_listed(found)}")
         chosen += _named(",".join(parts[:size]), found)[:1]
         del parts[:size]
+    if len(set(chosen)) < len(chosen):
+        twice = max(chosen, key=chosen.count).label
+        raise ValueError(f"--runs names {twice} twice: name it once, or another run beside it, of {_listed(found)}")
     if len(chosen) > MOST:
         raise ValueError(f"at most {MOST} runs stand side by side, --runs names {len(chosen)}: choose two")
     return tuple(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np  # noqa: TID251  a recording is the host's
@@ -15,6 +15,7 @@ from uanref.replay.moments import derivation_of, scale
 from uanref.stepping.page_data import mixture
 from uanref.stepping.single import forward_only, single
 from uanref.training.recording import NormRecording, Recording
+from uanref.training.recording_checks import CHANNELS
 
 DIGITS = 5
 """Significant digits of a number on the page."""
@@ -23,25 +24,54 @@ MORE = 4
 """At most so many more for activations: float32 has 9."""
 
 
+FEWEST = 8
+"""Moments that a page has at least, unless one channel of each layer alone is too much for it."""
+
+
 def replay_data(recordings: Sequence[Recording], room: int) -> dict[str, Any]:
     """Return what the page's scripts work on.
 
     Args:
         recordings: to be shown.
-        room: bytes that they may take on the page: longer ones lose every second moment until they fit.
+        room: bytes that they may take on the page: longer ones lose every second moment until they fit, of deep
+            networks channels as well.
 
     Returns:
         ``runs``: per recording its ``title`` and numbers, moments first; ``every``: which of the recorded moments the
-        page holds, 1 for all of them; ``derivations``: by name what computes a channel (:func:`forward_only`, and
-        ``view``, the expressions to draw); ``single``: batch normalization's view of a channel.
+        page holds, 1 for all of them; ``channels``: how many of each layer at most; ``derivations``: by name what
+        computes a channel (:func:`forward_only`, and ``view``, the expressions to draw); ``single``: batch
+        normalization's view of a channel.
+
+    Raises:
+        ValueError: they do not fit, whatever is left out.
     """
-    every = 1
-    runs = _runs(recordings, every)
-    while len(json.dumps(runs, separators=(",", ":"))) > room and max(len(one.steps) for one in recordings) > 8 * every:
-        every *= 2
-        runs = _runs(recordings, every)
+    for every, channels in _shorter(max(len(one.steps) for one in recordings)):
+        runs = _runs(recordings, every, channels)
+        if len(json.dumps(runs, separators=(",", ":"))) <= room:
+            break
+    else:
+        layers = max(len(one.layers) for one in recordings)
+        raise ValueError(
+            f"what was recorded of {layers} norm layer{'s' * (layers > 1)} is too much for one page, even two moments "
+            "of a single channel each: choose one run with --runs, or record a smaller network"
+        )
     names = sorted({layer["derivation"] for run in runs for layer in run["layers"]} - {None})
-    return {"runs": runs, "every": every, "derivations": {name: _computed(name) for name in names}, "single": single()}
+    derivations = {name: _computed(name) for name in names}
+    return {"runs": runs, "every": every, "channels": channels, "derivations": derivations, "single": single()}
+
+
+def _shorter(moments: int) -> Iterator[tuple[int, int]]:
+    """Yield which moments and how many channels stay, all of them first."""
+    every = 1
+    yield every, CHANNELS
+    while moments > FEWEST * every:
+        every *= 2
+        yield every, CHANNELS
+    for channels in (CHANNELS // 2, 1):
+        yield every, channels
+    while moments > 2 * every:
+        every *= 2
+        yield every, 1
 
 
 def _computed(name: str) -> dict[str, Any]:
@@ -50,9 +80,11 @@ def _computed(name: str) -> dict[str, Any]:
     return {**forward_only(derivation), "view": mixture(derivation), "title": find(name).title}
 
 
-def _runs(recordings: Sequence[Recording], every: int) -> list[dict[str, Any]]:
+def _runs(recordings: Sequence[Recording], every: int, channels: int) -> list[dict[str, Any]]:
     titles = _titles(recordings)
-    return [_run(one, title, _kept(len(one.steps), every)) for one, title in zip(recordings, titles, strict=True)]
+    return [
+        _run(one, title, _kept(len(one.steps), every), channels) for one, title in zip(recordings, titles, strict=True)
+    ]
 
 
 def _kept(moments: int, every: int) -> Array:
@@ -67,7 +99,7 @@ def _titles(recordings: Sequence[Recording]) -> list[str]:
     return found if len(set(found)) == len(found) else [f"{title} ({i + 1})" for i, title in enumerate(found)]
 
 
-def _run(one: Recording, title: str, kept: Array) -> dict[str, Any]:
+def _run(one: Recording, title: str, kept: Array, channels: int) -> dict[str, Any]:
     return {
         "title": title,
         "norm": one.norm,
@@ -85,11 +117,11 @@ def _run(one: Recording, title: str, kept: Array) -> dict[str, Any]:
             for epoch in one.epochs
             if math.isfinite(epoch.validation_accuracy)
         ],
-        "layers": [_layer(layer, kept) for layer in one.layers],
+        "layers": [_layer(layer, kept, channels) for layer in one.layers],
     }
 
 
-def _layer(layer: NormRecording, kept: Array) -> dict[str, Any]:
+def _layer(layer: NormRecording, kept: Array, channels: int) -> dict[str, Any]:
     places = ("low", "high", "mean", "samples", "componentMean", "momentMean")
     digits = _digits(layer)
     parts = {
@@ -114,10 +146,10 @@ def _layer(layer: NormRecording, kept: Array) -> dict[str, Any]:
         "eps": layer.eps,
         "rescaled": layer.rescale,
         "derivation": derivation_of(layer),
-        "channels": layer.channels.tolist(),
-        "counts": layer.counts[kept].tolist(),
+        "channels": layer.channels[:channels].tolist(),
+        "counts": layer.counts[kept, :channels].tolist(),
         **{
-            name: None if part is None else _rounded(part[kept], digits if name in places else DIGITS)
+            name: None if part is None else _rounded(part[kept][..., :channels], digits if name in places else DIGITS)
             for name, part in parts.items()
         },
     }

@@ -57,13 +57,16 @@ def example_page(name: str, samples: int, components: int) -> str:
 
 
 def jumps(recordings: Sequence[Recording]) -> Jumps:
-    """Return the pages that the layers of the recordings need."""
+    """Return the pages that the layers of the recordings need; none for a mixture of more components than one shows."""
     made = Jumps({}, [explorer.style()], explorer.scripts())
     for layer in (layer for one in recordings for layer in one.layers):
         name, place = derivation_of(layer), key(layer)
         if name is None or place is None or place in made.pages:
             continue
-        page = example_page(name, layer.samples.shape[1], components(layer))
+        try:
+            page = example_page(name, layer.samples.shape[1], components(layer))
+        except ValueError:  # so many components that no reader could follow: the replay is shown without the way in
+            continue
         for i, text in enumerate((*made.styles, *made.scripts)):
             page = page.replace(text, PLACE.format(i))
         made.pages[place] = page

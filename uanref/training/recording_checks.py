@@ -44,11 +44,26 @@ def text_of(member: Array | None) -> dict[str, Any]:
         raise RecordingError("is not a recording of uanref: it has no readable meta data")
     try:
         meta = files.parse_json(member.tobytes())
+        _check_version(meta)
         _META("", meta)
     except ValueError as error:  # CheckpointError is one
         raise RecordingError(str(error)) from error
     assert isinstance(meta, dict)
     return meta
+
+
+def _check_version(meta: object) -> None:
+    """Refuse another version before its fields are: they may be others.
+
+    Raises:
+        RecordingError: the sentence lacks its subject, the file.
+    """
+    version = meta.get("format", FORMAT) if isinstance(meta, dict) else FORMAT
+    if type(version) is int and version != FORMAT:
+        raise RecordingError(
+            f"has format version {checks.short(version)}, this uanref reads version {FORMAT}: "
+            "record the training again, or use the uanref that wrote it"
+        )
 
 
 def cleaned(text: str) -> str:

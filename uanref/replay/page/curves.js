@@ -14,9 +14,7 @@ const curves = (() => {
     let marks = [];
 
     const of = (name) => runs.map((run) => ({ steps: run.steps, ys: run[name] }));
-    const layers = [...new Set(runs.flatMap((run) => run.gradients.map((one) => one.name)))];
-    const norm = (name) => runs.some((run) => run.layers.some((layer) => layer.name === name));
-    const normOf = (run, name) => run.gradients.find((one) => one.name === name)?.norm ?? [];
+    const layers = alike(runs);
 
     add("Loss of the batch", "loss", of("loss"), { least: 0 });
     add("Accuracy (○ held-out images)", "accuracy", of("accuracy"), {
@@ -26,13 +24,18 @@ const curves = (() => {
     const minis = el("div", { class: several ? "minis two" : "minis" });
     if (layers.length) place.append(el("h3", {}, "Norm of each layer's gradient"), minis);
     const norms = runs.flatMap((run) => run.gradients.flatMap((one) => one.norm));
-    for (const name of layers)
-      add(named(name, norm(name) ? "norm" : "layer"), `gradient ${name}`, runs.map((run) => ({ steps: run.steps, ys: normOf(run, name) })), { log: true, all: norms, into: minis, height: HEIGHTS.small });
+    for (const { kind, ofRuns } of layers) {
+      const names = [...new Set(ofRuns.filter(Boolean).map((one) => one.name))];
+      const told = `${kind} ${names.join(" | ")}`;
+      const title = names.length > 1 ? names.join(" | ") : named(names[0], kind); // two names leave no room for more
+      const lines = runs.map((run, i) => ({ steps: run.steps, ys: ofRuns[i]?.norm ?? [] }));
+      add(title, `gradient ${told}`, lines, { log: true, all: norms, into: minis, height: HEIGHTS.small, told });
+    }
 
     function add(title, what, lines, options) {
       const drawing = svg("svg", { class: "plot curves", role: "img", "data-curve": what });
       const readout = el("span", { class: "readout" });
-      (options.into ?? place).append(el("figure", {}, el("figcaption", {}, el("span", { title }, title), readout), drawing));
+      (options.into ?? place).append(el("figure", {}, el("figcaption", {}, el("span", { title: options.told ?? title }, title), readout), drawing));
       shown.push({ drawing, readout, lines, title, options });
       drawing.addEventListener("click", (event) => {
         const box = drawing.getBoundingClientRect();
@@ -61,7 +64,7 @@ const curves = (() => {
         });
         const mark = svg("path", { class: "mark" });
         marks.push(() => mark.setAttribute("d", `M${on.at(time.step).toFixed(1)} 2V${6 + height}`));
-        plot.fill(drawing, on.width, 6 + height + (labelled ? 18 : 6), title, [...parts, mark]);
+        plot.fill(drawing, on.width, 6 + height + (labelled ? 18 : 6), options.told ?? title, [...parts, mark]);
       });
       update();
     }
@@ -71,7 +74,7 @@ const curves = (() => {
       for (const { drawing, readout, lines, title, options } of shown) {
         const now = lines.map(({ ys }, i) => ys[time.momentOf(runs[i])]);
         readout.replaceChildren(...now.flatMap((y, i) => [el("b", { class: `run${i + 1}` }, y === undefined ? "none" : (options.into ? brief(y) : number(y))), " "]));
-        drawing.setAttribute("aria-label", `${title}, step ${time.step}: ` +
+        drawing.setAttribute("aria-label", `${options.told ?? title}, step ${time.step}: ` +
           now.map((y, i) => `${runs[i].title}: ${y === undefined ? "none" : number(y)}`).join("; "));
       }
     }
@@ -86,10 +89,37 @@ const curves = (() => {
     if (!all.length) return { log: false, range: [0, 1] };
     if (options.log || most / least > LOG_FROM * 10)
       return { log: true, range: [Math.floor(Math.log10(least)), Math.max(Math.ceil(Math.log10(most)), Math.floor(Math.log10(least)) + 1)] };
-    return { log: false, range: [options.least ?? 0, Number(most.toPrecision(2))] };
+    return { log: false, range: [options.least ?? 0, upwards(most)] };
   }
 
-  const brief = (y) => (y >= 1e4 || (y > 0 && y < 1e-3) ? y.toExponential(0).replace("+", "").replace("-", "−") : tick(Number(y.toPrecision(2))));
+  // A number of two digits that is no smaller: the highest point of a curve lies in its panel.
+  function upwards(y) {
+    const near = Number(y.toPrecision(2));
+    return near >= y ? near : Number((near + 10 ** (Math.floor(Math.log10(y)) - 1)).toPrecision(2));
+  }
+
+  // The layers whose gradients share a panel, {kind, ofRuns}: per run {name, norm}, undefined where it has none. A name
+  // is a place in a network, and without norms all places are others: where the runs train the same network, the first
+  // layer stands beside the first, and the first norm beside the first. Else it is the name that counts.
+  function alike(runs) {
+    const isNorm = (run, name) => run.layers.some((layer) => layer.name === name);
+    const of = (run, kind) => run.gradients.filter((one) => isNorm(run, one.name) === (kind === "norm"));
+    const found = new Map();
+    const same = (kind) => new Set(runs.map((run) => `${of(run, kind).length} ${run.model}`)).size === 1;
+    const byPlace = { layer: same("layer"), norm: same("norm") };
+    runs.forEach((run, i) => {
+      for (const one of run.gradients) {
+        const kind = isNorm(run, one.name) ? "norm" : "layer";
+        const key = `${kind} ${byPlace[kind] ? of(run, kind).indexOf(one) : one.name}`;
+        if (!found.has(key)) found.set(key, { kind, ofRuns: runs.map(() => undefined) });
+        found.get(key).ofRuns[i] = one;
+      }
+    });
+    return [...found.values()];
+  }
+
+  // At most five signs: two such numbers stand beside a layer's name in half a column.
+  const brief = (y) => (y >= 1e4 || (y > 0 && y < 1e-3) ? y.toExponential(0).replace("+", "").replace("-", "−") : tick(Number(y.toPrecision(y < 0.01 ? 1 : 2))));
 
   // A layer that has its place among the others as its name.
   const named = (name, kind = "layer") => (/^\d+$/.test(name) ? `${kind} ${name}` : name);

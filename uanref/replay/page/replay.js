@@ -51,7 +51,6 @@ const replay = (() => {
     return { run, section, place, stopped, why, stepping, drawing: picture.create(place, short) };
   });
   byId("runs").classList.toggle("two", runs.length > 1);
-  byId("key").append(picture.legend());
   const graphs = short ? null : curves.create(runs, time, byId("curves"));
 
   function through(i) {
@@ -68,6 +67,7 @@ const replay = (() => {
     const made = moment.film(data, views.filter(Boolean));
     let next = 0;
     film = { ...made, views, frames: views.map((view) => (view ? made.frames[next++] : null)) };
+    byId("key").replaceChildren(picture.legend(film, film.frames.map((frames) => frames?.[0])));
     draw();
   }
 
@@ -81,18 +81,20 @@ const replay = (() => {
       why.textContent = view ? picture.why(view.layer)
         : run.layers.length ? "This run has no such layer or channel." : "This network has no norm layer: see its curves.";
       const over = time.over(run);
-      stopped.hidden = !run.stopped || (!over && t < run.steps.length - 1);
-      stopped.textContent = `This run stopped: ${run.stopped}. Its last recorded moment, step ${run.steps[run.steps.length - 1]}, stays.`;
+      stopped.hidden = !over && (!run.stopped || t < run.steps.length - 1);
+      stopped.textContent = `This run ${run.stopped ? `stopped: ${run.stopped}` : "ended"}. Its last recorded moment, step ${run.steps[run.steps.length - 1]}, stays.`;
       if (!view) return null;
       const frame = film.frames[i][t];
       const { layer, c } = view;
-      drawing.draw(film, frame, { mean: layer.mean[t][c], variance: layer.variance[t][c] }, `${run.title}, step ${run.steps[t]}`);
-      return { title: run.title, run, layer, c, t, frame };
+      drawing.draw(film, frame, { mean: layer.mean[t][c], variance: layer.variance[t][c] }, layer.mode, `${run.title}, step ${run.steps[t]}`);
+      const title = run.title + (run.steps[t] === time.step ? "" : `, step ${run.steps[t]}`); // runs of other lengths are recorded at other steps
+      return { title, run, layer, c, t, frame };
     });
     byId("honest").replaceChildren(...picture.honest(film.views.map((view) => view?.layer)).map((told) => el("p", {}, told)));
-    const epoch = time.step / Math.max(...runs.map((run) => run.stepsPerEpoch));
+    // Runs whose batches are not alike are not in the same epoch.
+    const epochs = [...new Set(runs.map((run) => tick(Number((time.step / run.stepsPerEpoch).toFixed(1)))))].join(" | ");
     const told = `step ${time.step} of ${time.steps[time.steps.length - 1]}`;
-    byId("position").textContent = short ? told : `${told}, epoch ${tick(Number(epoch.toFixed(1)))}`;
+    byId("position").textContent = short ? told : `${told}, epoch ${epochs}`;
     byId("time").value = String(time.at);
     byId("time").setAttribute("aria-valuetext", byId("position").textContent);
     graphs?.update();
@@ -139,7 +141,8 @@ const replay = (() => {
   });
   nameTheme();
 
-  if (data.every > 1) byId("every").textContent = `To keep the page small it holds one of every ${data.every} recorded moments.`;
+  const recorded = [data.every > 1 && `one of every ${data.every} recorded moments`, data.channels < 4 && `at most ${data.channels} of each layer's recorded channels`];
+  if (recorded.some(Boolean)) byId("every").textContent = `To keep the page small it holds ${recorded.filter(Boolean).join(" and ")}.`;
   time.subscribe((what) => (what === "moment" ? draw() : playing()));
   playing();
   offerChannels();
