@@ -194,6 +194,19 @@ def test_what_holds_no_recording_is_refused_in_a_sentence(capsys, tmp_path):
     (tmp_path / "net-replay.npz").unlink()
     with pytest.raises(RecordingError, match=r"net\.npz is no recording, and there is no net-replay\.npz beside it"):
         find(tmp_path / "net.npz")
+    run(capsys, *TRAIN, "--epochs", "1", "--save", "other.npz")
+    with pytest.raises(RecordingError, match=r"net\.npz is no recording, .* holds some, name that"):
+        find(tmp_path / "net.npz")
+
+
+def test_files_of_a_comparison_lead_to_its_recordings(capsys, tmp_path):
+    run(capsys, *COMPARE, "--norms", "bn", "--seeds", "1", "--epochs", "1", "--out", "out")
+    (one,) = find(tmp_path / "out")
+    assert [each.path for each in find(one.path.with_name(one.path.name.replace(".replay.npz", ".json")))] == [one.path]
+    with pytest.raises(RecordingError, match=r"results\.json is no recording, .*out holds some, name that"):
+        find(tmp_path / "out" / "results.json")
+    with pytest.raises(RecordingError, match=r"no recordings: .*the first recording comes with its first finished run"):
+        find(tmp_path / "idx")
 
 
 def test_damaged_recordings_are_told_where_others_are_left(capsys, tmp_path):
