@@ -78,6 +78,15 @@ def test_the_drawings_begin_at_one_height_whatever_is_told_above_one(page: Page,
     assert "Both runs have the same axes" in page.one("#honest").text
 
 
+def test_channels_that_one_run_has_stand_in_order(page: Page) -> None:
+    narrow, wide = (toy.layer("1", "BatchNorm", MOMENTS, channels) for channels in ((0, 16), (0, 8, 24)))
+    page.open(*(toy.recording("bn", moments=MOMENTS, layers=(layer,)) for layer in (narrow, wide)))
+    assert [option.text for option in page.all("#channel option")] == ["0", "8", "16", "24"]
+    page.choose("channel", "16")
+    assert page.one(".run.run2 .why").text == "This run has no such layer or channel."
+    assert page.one(".run.run2 .why").rect["y"] == pytest.approx(page.one(".run.run1 .drawing").rect["y"], abs=4)
+
+
 def test_of_one_run_no_axes_are_said_to_be_alike(page: Page) -> None:
     page.open(UAN)
     assert "same axes" not in page.one("#honest").text

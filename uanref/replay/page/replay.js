@@ -24,7 +24,7 @@ const replay = (() => {
   byId("layer").append(...layers.map((name, i) => el("option", { value: String(i) }, `${name}: ${kinds(name)}`)));
 
   function offerChannels() {
-    const found = [...new Set(runs.flatMap((run) => layerOf(run)?.channels ?? []))];
+    const found = [...new Set(runs.flatMap((run) => layerOf(run)?.channels ?? []))].sort((a, b) => a - b);
     const chosen = byId("channel").value;
     byId("channel").replaceChildren(...found.map((channel) => el("option", { value: String(channel) }, String(channel))));
     if (chosen !== "" && found.includes(Number(chosen))) byId("channel").value = chosen;
@@ -82,6 +82,7 @@ const replay = (() => {
         : run.layers.length ? "This run has no such layer or channel." : "This network has no norm layer: see its curves.";
       const over = time.over(run);
       stopped.hidden = !over && (!run.stopped || t < run.steps.length - 1);
+      stopped.classList.toggle("ended", !run.stopped); // no fault: it was shorter
       stopped.textContent = `This run ${run.stopped ? `stopped: ${run.stopped}` : "ended"}. Its last recorded moment, step ${run.steps[run.steps.length - 1]}, stays.`;
       if (!view) return null;
       const frame = film.frames[i][t];
